@@ -1,0 +1,1 @@
+//! hie-node-store
