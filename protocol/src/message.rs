@@ -1,0 +1,438 @@
+//! Messages of the control channel: one request, one response, each a deterministic CBOR frame.
+//!
+//! Index messages are datagrams that ride in a request and are answered `Taken`; their answers come back as
+//! datagrams of their own, so that the federation logic sees the same traffic over a real network and in
+//! simulation (SPEC P-MSG).
+
+use core::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::bytes::Bytes;
+use crate::cbor::{self, FRAME_BYTES_MAX, FrameError};
+use crate::id::{
+    ConsentEpoch, ContentHash, Correlation, DocumentId, IndexKey, Millis, OrgId, PublicKey, RecordHandle, TreeHash,
+    Ticket,
+};
+use crate::record::{ImagingSummary, SignedRecord};
+use crate::refusal::Refusal;
+use crate::sign::DOMAIN_RECEIPT;
+use crate::version::ProtocolVersion;
+use crate::vocabulary::{Confidentiality, DocumentClass, Purpose, Sensitivity};
+
+/// Most records in one store message.
+pub const STORE_RECORDS_MAX: usize = 64;
+/// Most keys in one lookup.
+pub const LOOKUP_KEYS_MAX: usize = 64;
+/// Most records in one answer to a lookup.
+pub const FOUND_RECORDS_MAX: usize = 256;
+/// Most documents in one answer to `open`.
+pub const GRANTS_MAX: usize = 512;
+
+/// What one node asks of another.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// First request on a channel.
+    Hello {
+        /// Versions spoken, newest first.
+        versions: Vec<ProtocolVersion>,
+        /// Registry version in force here.
+        registry: u64,
+        /// Clock of the sender, for the skew warning.
+        clock: Millis,
+    },
+    /// Asks for the registry if newer than `have`.
+    Registry {
+        /// Version held.
+        have: u64,
+    },
+    /// Hands over a signed registry.
+    RegistryPush {
+        /// Signed registry.
+        signed: Bytes,
+    },
+    /// A datagram of the index.
+    Index(IndexMessage),
+    /// Asks a token authority to evaluate blinded elements.
+    Evaluate {
+        /// Signed claim for the authority.
+        claim: Bytes,
+        /// Key epoch.
+        epoch: u32,
+        /// Blinded elements.
+        blinded: Vec<PublicKey>,
+    },
+    /// Asks a custodian to open a patient's record.
+    Open(Box<Open>),
+}
+
+/// What the other node answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Response {
+    /// Answer to `Hello`.
+    Hello {
+        /// Version chosen.
+        version: ProtocolVersion,
+        /// Registry version in force there.
+        registry: u64,
+        /// Clock of the answerer.
+        clock: Millis,
+    },
+    /// The signed registry, or none when `have` is current.
+    Registry {
+        /// Signed registry.
+        signed: Option<Bytes>,
+    },
+    /// The datagram was taken in.
+    Taken,
+    /// Evaluated elements and the batched proof.
+    Evaluated {
+        /// Index of the authority's share.
+        index: u16,
+        /// Evaluated elements in the order asked.
+        elements: Vec<PublicKey>,
+        /// DLEQ proof (c, s), 64 bytes.
+        proof: Bytes,
+    },
+    /// Answer to `Open`.
+    Opened(Box<Opened>),
+    /// A refusal.
+    Refused(Refusal),
+}
+
+/// Datagrams between index holders, owners and askers. `id` pairs answers with questions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IndexMessage {
+    /// The owner asks a holder to keep records.
+    Store {
+        /// Question id of the sender.
+        id: u64,
+        /// At most [`STORE_RECORDS_MAX`].
+        records: Vec<SignedRecord>,
+    },
+    /// The holder has synced what it accepted.
+    Stored {
+        /// Question id.
+        id: u64,
+        /// One for each record, in order.
+        outcomes: Vec<StoreOutcome>,
+    },
+    /// Asks for everything under some keys.
+    Lookup {
+        /// Question id of the sender.
+        id: u64,
+        /// At most [`LOOKUP_KEYS_MAX`].
+        keys: Vec<IndexKey>,
+    },
+    /// Everything the holder has under those keys and may show, tombstones included.
+    Found {
+        /// Question id.
+        id: u64,
+        /// For each key asked, in order.
+        records: Vec<Vec<SignedRecord>>,
+        /// False when the answer was cut at a limit: then it does not count as an answer.
+        whole: bool,
+    },
+}
+
+/// What became of one record at a holder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StoreOutcome {
+    /// Synced, or already held with this or a higher sequence.
+    Held,
+    /// Not signed by its owner, expired, or over a limit.
+    Refused,
+    /// The holder does not place this key here (its registry differs).
+    Misplaced,
+}
+
+/// The demographics a question carries to a custodian: everything the asker knows.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Demographics {
+    /// Names, current first.
+    pub names: Vec<PersonName>,
+    /// Birth date as `YYYY-MM-DD`, `YYYY-MM` or `YYYY`.
+    pub birth_date: Option<String>,
+    /// FHIR administrative gender.
+    pub sex: Option<String>,
+    /// Identifiers.
+    pub identifiers: Vec<PersonIdentifier>,
+    /// Addresses, current first.
+    pub addresses: Vec<PersonAddress>,
+    /// Telephone numbers and e-mail addresses.
+    pub telecoms: Vec<String>,
+}
+
+/// A person's name.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PersonName {
+    /// Family name.
+    pub family: String,
+    /// Given names in order.
+    pub given: Vec<String>,
+    /// Prefixes and suffixes, as shown.
+    pub prefix: Option<String>,
+    /// Suffix such as Jr.
+    pub suffix: Option<String>,
+}
+
+/// An identifier with its assigning authority.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PersonIdentifier {
+    /// URI of the assigning authority.
+    pub system: String,
+    /// Value.
+    pub value: String,
+}
+
+/// A postal address.
+#[derive(Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PersonAddress {
+    /// Street lines.
+    pub lines: Vec<String>,
+    /// City.
+    pub city: Option<String>,
+    /// State or region.
+    pub state: Option<String>,
+    /// Postal code.
+    pub postal_code: Option<String>,
+}
+
+/// Asks a custodian to open a patient's record.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Open {
+    /// Signed claim for this custodian.
+    pub claim: Bytes,
+    /// Who is meant.
+    pub demographics: Demographics,
+    /// The custodian's pointer handles that led here.
+    pub handles: Vec<RecordHandle>,
+    /// Only these documents, or all when empty.
+    pub documents: Vec<DocumentId>,
+}
+
+/// How sure the custodian is that its patient is the one meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MatchGrade {
+    /// Certain.
+    Certain,
+    /// Probable: a human must confirm.
+    Probable,
+}
+
+/// A custodian's answer. The same shape and size class whether nothing is known or nothing may be said.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opened {
+    /// Match, or none: no record here, or none that may be mentioned.
+    pub matched: Option<MatchGrade>,
+    /// The custodian's own demographics of a certain match, so that the asker can compare.
+    pub demographics: Option<Demographics>,
+    /// Documents granted.
+    pub grants: Vec<Grant>,
+    /// Whether an emergency declaration would open more, where the region lets that be said.
+    pub more_on_emergency: bool,
+    /// Obligations of this release, closed words (`notify-patient`, `review`, `no-redisclosure`).
+    pub obligations: Vec<Obligation>,
+    /// Consent epoch.
+    pub epoch: ConsentEpoch,
+    /// Signed [`Receipt`] of the custodian's audit entry for this question.
+    pub receipt: Bytes,
+}
+
+/// What the receiver of a release must do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Obligation {
+    /// The access is reviewed by a privacy officer.
+    Review,
+    /// The patient is told.
+    NotifyPatient,
+    /// Must not be disclosed further (42 CFR Part 2).
+    NoRedisclosure,
+    /// The copy is deleted at the end of its lease.
+    DeleteAfterUse,
+}
+
+/// One granted document.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Grant {
+    /// What it is.
+    pub document: DocumentMeta,
+    /// Right to retrieve it over the bulk lane.
+    pub ticket: Ticket,
+}
+
+/// Everything the custodian says about a granted document.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DocumentMeta {
+    /// The custodian's id.
+    pub id: DocumentId,
+    /// Kind.
+    pub class: DocumentClass,
+    /// Type coding.
+    pub kind: Option<Coding>,
+    /// Category coding.
+    pub category: Option<Coding>,
+    /// Format coding.
+    pub format: Option<Coding>,
+    /// Title.
+    pub title: String,
+    /// Author as shown.
+    pub author: Option<String>,
+    /// MIME type.
+    pub content_type: String,
+    /// Creation time.
+    pub created: Option<Millis>,
+    /// Service period.
+    pub period: Option<(Millis, Millis)>,
+    /// Size in bytes; none for an on-demand document.
+    pub size: Option<u64>,
+    /// SHA-256; none for an on-demand document.
+    pub hash: Option<ContentHash>,
+    /// Confidentiality.
+    pub confidentiality: Confidentiality,
+    /// Sensitivity codes.
+    pub sensitivity: Vec<Sensitivity>,
+    /// For imaging.
+    pub imaging: Option<ImagingSummary>,
+}
+
+/// A coded value.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Coding {
+    /// Code system URI.
+    pub system: String,
+    /// Code.
+    pub code: String,
+    /// Display text.
+    pub display: Option<String>,
+}
+
+/// Proof that the custodian's audit log holds an entry for a disclosure; signed in its own domain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// Whose log.
+    pub log: OrgId,
+    /// Position of the entry.
+    pub index: u64,
+    /// RFC 6962 leaf hash of the entry.
+    pub leaf: TreeHash,
+    /// Which question.
+    pub correlation: Correlation,
+    /// For whom.
+    pub audience: OrgId,
+    /// Why.
+    pub purpose: Purpose,
+    /// When it was durable.
+    pub at: Millis,
+}
+
+impl Receipt {
+    /// Signs the receipt. Errors: [`crate::sign::SignError`].
+    pub fn sign(&self, node: &dyn crate::sign::Signer) -> Result<Vec<u8>, crate::sign::SignError> {
+        crate::sign::sign(DOMAIN_RECEIPT, cbor::encode(self)?, node)
+    }
+
+    /// Verifies a receipt signed by an active node of `log`. Errors: [`crate::sign::SignError`].
+    pub fn verify(bytes: &[u8], registry: &crate::registry::Registry) -> Result<Self, crate::sign::SignError> {
+        let verified = crate::sign::verify(DOMAIN_RECEIPT, bytes, 2048, |node| registry.active_key(node))?;
+        let receipt: Self = cbor::decode(&verified.payload, 2048)?;
+        let owner = registry.node(&verified.node).map(|(member, _)| &member.org);
+        if owner == Some(&receipt.log) {
+            Ok(receipt)
+        } else {
+            Err(crate::sign::SignError::UnknownSigner(verified.node))
+        }
+    }
+}
+
+/// Largest number of entries that any list of a message may have, checked after decoding.
+trait Limits {
+    fn within_limits(&self) -> bool;
+}
+
+impl Limits for Request {
+    fn within_limits(&self) -> bool {
+        match self {
+            Self::Hello { versions, .. } => versions.len() <= 16,
+            Self::Index(message) => message.within_limits(),
+            Self::Evaluate { blinded, .. } => blinded.len() <= 64,
+            Self::Open(open) => open.handles.len() <= 64 && open.documents.len() <= GRANTS_MAX,
+            Self::Registry { .. } | Self::RegistryPush { .. } => true,
+        }
+    }
+}
+
+impl Limits for IndexMessage {
+    fn within_limits(&self) -> bool {
+        match self {
+            Self::Store { records, .. } => records.len() <= STORE_RECORDS_MAX,
+            Self::Stored { outcomes, .. } => outcomes.len() <= STORE_RECORDS_MAX,
+            Self::Lookup { keys, .. } => keys.len() <= LOOKUP_KEYS_MAX,
+            Self::Found { records, .. } => {
+                records.len() <= LOOKUP_KEYS_MAX
+                    && records.iter().map(Vec::len).sum::<usize>() <= FOUND_RECORDS_MAX
+            }
+        }
+    }
+}
+
+impl Limits for Response {
+    fn within_limits(&self) -> bool {
+        match self {
+            Self::Evaluated { elements, .. } => elements.len() <= 64,
+            Self::Opened(opened) => opened.grants.len() <= GRANTS_MAX,
+            _ => true,
+        }
+    }
+}
+
+impl Request {
+    /// Writes the frame. Errors: [`FrameError`].
+    pub fn encode(&self) -> Result<Vec<u8>, FrameError> {
+        cbor::encode(self)
+    }
+
+    /// Reads a frame and checks every list against its limit. Errors: [`FrameError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
+        limited(bytes)
+    }
+}
+
+impl Response {
+    /// Writes the frame. Errors: [`FrameError`].
+    pub fn encode(&self) -> Result<Vec<u8>, FrameError> {
+        cbor::encode(self)
+    }
+
+    /// Reads a frame and checks every list against its limit. Errors: [`FrameError`].
+    pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
+        limited(bytes)
+    }
+}
+
+fn limited<T: Limits + Serialize + serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, FrameError> {
+    let message: T = cbor::decode(bytes, FRAME_BYTES_MAX)?;
+    if message.within_limits() {
+        Ok(message)
+    } else {
+        Err(FrameError::Shape { expected: core::any::type_name::<T>() })
+    }
+}
+
+macro_rules! hidden_debug {
+    ($($name:ident),+ $(,)?) => {
+        $(impl fmt::Debug for $name {
+            fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str(concat!(stringify!($name), "(hidden)"))
+            }
+        })+
+    };
+}
+
+hidden_debug!(Demographics, PersonName, PersonIdentifier, PersonAddress, Open, Opened, Grant, DocumentMeta, Coding);
