@@ -1,1 +1,3 @@
 //! hie-gateway
+
+pub mod ports;
