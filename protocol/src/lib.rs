@@ -13,5 +13,7 @@ pub mod refusal;
 pub mod registry;
 pub mod retrieval;
 pub mod sign;
+#[cfg(test)]
+mod vectors;
 pub mod version;
 pub mod vocabulary;

@@ -1,1 +1,5 @@
+//! The one integration binary: tidy rules, simulation and stories.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod tidy;
