@@ -1,0 +1,12 @@
+//! The system's clock: the only place that reads it.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use hie_protocol::id::Millis;
+
+/// Now.
+#[must_use]
+pub fn now() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Millis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
