@@ -10,11 +10,13 @@ pub mod serve;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 
-use hie_node_pki::authority::RegionAuthority;
+use hie_node_pki::authority::{RegionAuthority, Revoked, SERIAL_BYTES, Validity};
+use hie_node_pki::key::Key;
+use hie_node_pki::pem;
 use hie_protocol::bytes::Bytes;
 use hie_protocol::cbor;
 use hie_protocol::id::{ContentHash, Millis, NodeKey, OrgId, PublicKey};
-use hie_protocol::oprf;
+use hie_protocol::oprf::key as oprf;
 use hie_protocol::registry::{
     BreakGlassRules, ConsentModel, Member, MemberKind, MemberRole, NodeEntry, RegionPolicy, Registry, Standing,
     TokenAuthority, TokenParameters,
@@ -136,6 +138,7 @@ pub struct State {
 pub struct Authority {
     folder: PathBuf,
     _lock: File,
+    signer: Key,
     /// Root key and certificate.
     pub root: RegionAuthority,
     /// State; call [`Authority::save`] after a change.
@@ -190,13 +193,15 @@ impl Authority {
         std::fs::create_dir_all(folder).map_err(Fault::because(Exit::Failed, "Cannot make the folder.", "Check the path."))?;
         let lock = lock(folder)?;
         let broken = |what: &str| format!("Cannot make the region: {what}.");
-        let root = RegionAuthority::create(&options.name, now, now.plus(ROOT_LIFE_MS))
+        let key = Key::generate(&SystemRandom::new()).map_err(Fault::because(Exit::Failed, &broken("root key"), "Report this."))?;
+        let validity = Validity { not_before: Millis(now.0.saturating_sub(DAY_MS)), not_after: now.plus(ROOT_LIFE_MS) };
+        let root = RegionAuthority::create(key.clone(), &options.name, validity, random::<SERIAL_BYTES>()?)
             .map_err(Fault::because(Exit::Failed, &broken("root certificate"), "Report this."))?;
         let seed = random::<64>()?;
         let mut fill = filler(seed);
         let (group, shares) = oprf::deal(options.token_threshold, options.token_authorities, &mut fill)
             .map_err(Fault::because(Exit::Usage, &broken("token key"), "Check --token-threshold and --token-authorities."))?;
-        let points = group.shares.iter().map(|share| (share.index, PublicKey::new(share.to_bytes()))).collect();
+        let points = group.shares().iter().map(|share| (share.index(), PublicKey::new(*share.point()))).collect();
         let policy = RegionPolicy {
             consent: options.consent,
             break_glass: BreakGlassRules { allowed: true, minutes: 60, tell_withheld: true },
@@ -210,7 +215,7 @@ impl Authority {
             region: options.name,
             version: 0,
             issued: now,
-            root: root.certificate_der().to_vec(),
+            root: root.root().to_vec(),
             crl: Vec::new(),
             members: Vec::new(),
             policy,
@@ -223,16 +228,15 @@ impl Authority {
             issued: Vec::new(),
             invited: Vec::new(),
             requested: Vec::new(),
-            shares: shares.iter().map(|share| (share.index, Bytes(share.to_bytes().to_vec()))).collect(),
+            shares: shares.iter().map(|share| (share.index(), Bytes(share.to_bytes().to_vec()))).collect(),
             points,
             dealt: Vec::new(),
         };
-        let key = root.key_pem().map_err(Fault::because(Exit::Failed, &broken("root key"), "Report this."))?;
-        write_private(&folder.join("root.key"), key.as_bytes())
+        key.save(&folder.join("root.key"))
             .map_err(Fault::because(Exit::Failed, "Cannot write the root key.", "Check space and permissions."))?;
-        write_private(&folder.join("root.pem"), root.certificate_pem().as_bytes())
+        write_private(&folder.join("root.pem"), pem::write(pem::CERTIFICATE, root.root()).as_bytes())
             .map_err(Fault::because(Exit::Failed, "Cannot write the root certificate.", "Check space and permissions."))?;
-        let mut authority = Self { folder: folder.to_owned(), _lock: lock, root, state };
+        let mut authority = Self { folder: folder.to_owned(), _lock: lock, signer: key, root, state };
         authority.publish(now)?;
         Ok(authority)
     }
@@ -246,13 +250,15 @@ impl Authority {
         };
         let state: State = cbor::decode(&read("state.cbor")?, STATE_BYTES_MAX)
             .map_err(Fault::because(Exit::Integrity, "The authority's state cannot be read.", fix))?;
-        let key = String::from_utf8(read("root.key")?)
+        let key = Key::load(&folder.join("root.key"))
             .map_err(Fault::because(Exit::Integrity, "The root key cannot be read.", fix))?;
         let certificate = String::from_utf8(read("root.pem")?)
             .map_err(Fault::because(Exit::Integrity, "The root certificate cannot be read.", fix))?;
-        let root = RegionAuthority::load(&key, &certificate)
+        let certificate = pem::read(pem::CERTIFICATE, &certificate)
+            .map_err(Fault::because(Exit::Integrity, "The root certificate cannot be read.", fix))?;
+        let root = RegionAuthority::open(key.clone(), certificate)
             .map_err(Fault::because(Exit::Integrity, "The root key cannot be used.", fix))?;
-        Ok(Self { folder: folder.to_owned(), _lock: lock, root, state })
+        Ok(Self { folder: folder.to_owned(), _lock: lock, signer: key, root, state })
     }
 
     /// Writes the state durably.
@@ -266,15 +272,19 @@ impl Authority {
     /// Signs a new version of the registry with a fresh revocation list, and saves.
     pub fn publish(&mut self, now: Millis) -> Outcome<()> {
         self.state.crl_number = self.state.crl_number.saturating_add(1);
-        let revoked: Vec<(Vec<u8>, Millis)> = self
+        let revoked: Vec<Revoked> = self
             .state
             .issued
             .iter()
-            .filter_map(|issued| issued.revoked.map(|at| (issued.serial.0.clone(), at)))
+            .filter_map(|issued| {
+                let at = issued.revoked?;
+                Some(Revoked { serial: issued.serial.0.clone(), at, compromised: true })
+            })
             .collect();
+        let validity = Validity { not_before: Millis(now.0.saturating_sub(DAY_MS)), not_after: now.plus(CRL_LIFE_MS) };
         let crl = self
             .root
-            .revocation_list(&revoked, self.state.crl_number, now, now.plus(CRL_LIFE_MS))
+            .revocation_list(&revoked, self.state.crl_number, validity)
             .map_err(Fault::because(Exit::Failed, "Cannot sign the revocation list.", "Report this."))?;
         let registry = &mut self.state.registry;
         registry.version = registry.version.saturating_add(1);
@@ -282,7 +292,7 @@ impl Authority {
         registry.crl = crl;
         registry.members.sort_by(|left, right| left.org.cmp(&right.org));
         let signed = registry
-            .sign(&self.root)
+            .sign(&self.signer)
             .map_err(Fault::because(Exit::Failed, "Cannot sign the registry.", "Check the last change."))?;
         self.state.signed = Bytes(signed);
         self.save()

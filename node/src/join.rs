@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use hie_node_pki::config as tls;
 use hie_node_pki::csr;
-use hie_node_pki::key::NodeKeyPair;
+use hie_node_pki::key::Key;
+use hie_node_pki::pem;
+use hie_node_pki::x509;
 use hie_protocol::bytes::Bytes;
 use hie_protocol::cbor;
 use hie_protocol::id::{ContentHash, OrgId, PublicKey};
 use hie_protocol::invitation::Invitation;
 use hie_protocol::registry::{REGISTRY_BYTES_MAX, Registry};
 use hie_protocol::words::check_words;
+use ring::rand::SystemRandom;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -86,9 +89,9 @@ pub fn init(home: &Home, init: Init, output: &Output) -> Outcome<Exit> {
     let write = |path: &Path, bytes: &[u8]| {
         write_private(path, bytes).map_err(Fault::because(Exit::Failed, &format!("Cannot write {}.", path.display()), "Check space and permissions."))
     };
-    let key = NodeKeyPair::generate().map_err(Fault::because(Exit::Failed, "Cannot make the node's key.", "Report this."))?;
-    let pem = key.to_pem().map_err(Fault::because(Exit::Failed, "Cannot write the node's key.", "Report this."))?;
-    write(&home.node_key(), pem.as_bytes())?;
+    let key = Key::generate(&SystemRandom::new())
+        .map_err(Fault::because(Exit::Failed, "Cannot make the node's key.", "Report this."))?;
+    key.save(&home.node_key()).map_err(Fault::because(Exit::Failed, "Cannot write the node's key.", "Check space and permissions."))?;
     write(&home.kek(), hex::encode(random::<32>()?).as_bytes())?;
     write(&home.config(), text.as_bytes())?;
     output.say(format!("Made key and identity   {}      (private key never leaves this machine)", home.identity().display()));
@@ -103,9 +106,8 @@ pub fn init(home: &Home, init: Init, output: &Output) -> Outcome<Exit> {
 pub async fn join(home: &Home, join: Join, output: &Output) -> Outcome<Exit> {
     let mut config = Config::load(home)?;
     let invitation = read_invitation(&join.invitation)?;
-    let pem = std::fs::read_to_string(home.node_key())
+    let key = Key::load(&home.node_key())
         .map_err(Fault::because(Exit::Config, "The node's key cannot be read.", "Run `hie init` first."))?;
-    let key = NodeKeyPair::from_pem(&pem).map_err(Fault::because(Exit::Config, "The node's key cannot be used.", "Restore it from a backup."))?;
     let request = csr::make(&key, &invitation.org)
         .map_err(Fault::because(Exit::Failed, "Cannot make the certificate request.", "Report this."))?;
     output.say(format!("Region   {}   root sha256 {}", invitation.region, hex::encode(invitation.root)));
@@ -157,7 +159,7 @@ fn read_invitation(text: &str) -> Outcome<Invitation> {
 /// A client for the authority: TLS 1.3, chain to the root with that fingerprint.
 pub fn authority_client(root: [u8; 32]) -> Outcome<reqwest::Client> {
     let what = "Cannot make the client for the region authority.";
-    let config = tls::enrolment_client(root).map_err(Fault::because(Exit::Failed, what, "Report this."))?;
+    let config = tls::enrolment_client(root, Arc::new(clock::System)).map_err(Fault::because(Exit::Failed, what, "Report this."))?;
     reqwest::Client::builder()
         .tls_backend_preconfigured(Arc::unwrap_or_clone(config))
         .timeout(EXCHANGE_DEADLINE)
@@ -221,7 +223,7 @@ async fn wait_for_admission(
 }
 
 /// Checks that the admission is for this key, from the root of the invitation, and that the registry lists us.
-fn accept(admission: &Admission, invitation: &Invitation, key: &NodeKeyPair) -> Outcome<Registry> {
+fn accept(admission: &Admission, invitation: &Invitation, key: &Key) -> Outcome<Registry> {
     let distrust = |why: &str| Fault::new(Exit::Refused, "The region authority's answer is not trusted.", why, "Ask the region office; do not go on.");
     let root = admission.chain.last().ok_or_else(|| distrust("it has no certificate"))?;
     if sha256(&root.0).as_bytes() != &invitation.root {
@@ -236,9 +238,9 @@ fn accept(admission: &Admission, invitation: &Invitation, key: &NodeKeyPair) -> 
 
 /// The raw Ed25519 key of a root certificate.
 pub fn root_public(root: &[u8]) -> Outcome<PublicKey> {
-    hie_node_pki::key::public_of_certificate(root)
-        .map(|(_, public)| public)
-        .map_err(Fault::because(Exit::Refused, "The root certificate cannot be read.", "Ask the region office."))
+    let what = "The root certificate cannot be read.";
+    let facts = x509::certificate(root).map_err(Fault::because(Exit::Refused, what, "Ask the region office."))?;
+    facts.public.ok_or_else(|| Fault::new(Exit::Refused, what, "its key is not Ed25519", "Ask the region office."))
 }
 
 fn store(home: &Home, admission: &Admission, invitation: &Invitation) -> Outcome<()> {
@@ -250,7 +252,7 @@ fn store(home: &Home, admission: &Admission, invitation: &Invitation) -> Outcome
     };
     let text = serde_json::to_vec_pretty(&membership)
         .map_err(Fault::because(Exit::Failed, "Cannot write the membership.", "Report this."))?;
-    let chain: String = admission.chain.iter().map(|certificate| hie_node_pki::key::certificate_pem(&certificate.0)).collect();
+    let chain: String = admission.chain.iter().map(|certificate| pem::write(pem::CERTIFICATE, &certificate.0)).collect();
     let mut files = vec![
         (home.node_certificate(), chain.into_bytes()),
         (home.registry(), admission.registry.0.clone()),

@@ -28,7 +28,7 @@ pub async fn run(command: AuthorityCommand, output: &Output) -> Outcome<Exit> {
                 token_authorities: init.token_authorities,
             };
             let authority = Authority::init(&init.dir, options, clock::now())?;
-            let root = super::enrol::sha256(authority.root.certificate_der());
+            let root = super::enrol::sha256(authority.root.root());
             let text = format!("Region {}   root sha256 {root}", authority.state.registry.region);
             output.data(text, &json!({ "region": authority.state.registry.region, "root": root.to_hex() }));
             output.say(format!("Next: hie authority serve --dir {}", init.dir.display()));

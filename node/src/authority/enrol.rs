@@ -1,6 +1,8 @@
 //! Enrolment at the authority: invite, request, approve, answer. Pure transitions over [`Authority`].
 
-use hie_node_pki::csr;
+use hie_node_pki::authority::{Approved, SERIAL_BYTES, Validity};
+use hie_node_pki::csr::CheckedCsr;
+use hie_node_pki::x509;
 use hie_protocol::bytes::Bytes;
 use hie_protocol::id::{ContentHash, Millis, OrgId};
 use hie_protocol::invitation::Invitation;
@@ -67,6 +69,12 @@ pub struct Guest {
     pub days: u32,
 }
 
+/// The host of `host:port`.
+pub fn host(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
 /// SHA-256 as an id.
 pub fn sha256(bytes: &[u8]) -> ContentHash {
     let digest = digest::digest(&digest::SHA256, bytes);
@@ -84,7 +92,7 @@ impl Authority {
         let expires = now.plus(u64::from(guest.days).saturating_mul(DAY_MS));
         let invitation = Invitation {
             region: self.state.registry.region.clone(),
-            root: *sha256(self.root.certificate_der()).as_bytes(),
+            root: *sha256(self.root.root()).as_bytes(),
             address: self.state.address.clone(),
             secret,
             expires: expires.0 / 1000,
@@ -113,10 +121,10 @@ impl Authority {
         let secret = sha256(&request.secret.0);
         let invited = self.state.invited.iter().find(|invited| invited.secret == secret).cloned();
         let invited = invited.ok_or_else(|| refused("the invitation is not known"))?;
-        let facts = csr::check(&request.csr.0)
+        let facts = CheckedCsr::check(&request.csr.0)
             .map_err(Fault::because(Exit::Refused, "The certificate request is not valid.", "Run `hie join` again."))?;
         if let Some(number) = invited.used {
-            let known = self.state.requested.iter().find(|known| known.id == number && known.node == facts.node);
+            let known = self.state.requested.iter().find(|known| known.id == number && known.node == facts.node());
             let known = known.cloned().ok_or_else(|| refused("the invitation was used by another node"))?;
             return Ok(self.answer(&invited, &known));
         }
@@ -128,8 +136,8 @@ impl Authority {
             id,
             secret,
             csr: request.csr.clone(),
-            node: facts.node,
-            public: facts.public,
+            node: facts.node(),
+            public: facts.public(),
             control: request.control.clone(),
             bulk: request.bulk.clone(),
             decision: Decision::Waiting,
@@ -153,16 +161,9 @@ impl Authority {
         let request = request.cloned().ok_or_else(unknown)?;
         let invited = self.state.invited.iter().find(|invited| invited.used == Some(id)).cloned().ok_or_else(unknown)?;
         let decision = if approve {
-            let serial = random::<16>()?;
-            let until = now.plus(CERTIFICATE_LIFE_MS);
-            let not_before = Millis(now.0.saturating_sub(hie_protocol::claim::CLOCK_SKEW_MS_MAX));
-            let leaf = self
-                .root
-                .issue(&request.csr.0, &invited.org, &invited.name, serial, not_before, until)
-                .map_err(Fault::because(Exit::Failed, "Cannot issue the certificate.", "Check the request."))?;
-            self.state.issued.push(Issued { serial: Bytes(leaf.serial), org: invited.org.clone(), node: request.node, until, revoked: None });
+            let leaf = self.issue(&invited, &request, now)?;
             self.admit(&invited, &request);
-            Decision::Approved(vec![Bytes(leaf.der), Bytes(self.root.certificate_der().to_vec())])
+            Decision::Approved(vec![Bytes(leaf), Bytes(self.root.root().to_vec())])
         } else {
             Decision::Rejected
         };
@@ -170,6 +171,29 @@ impl Authority {
             known.decision = decision.clone();
         }
         self.publish(now)
+    }
+
+    /// Issues the leaf of a request and remembers it.
+    fn issue(&mut self, invited: &Invited, request: &Requested, now: Millis) -> Outcome<Vec<u8>> {
+        let what = "Cannot issue the certificate.";
+        let until = now.plus(CERTIFICATE_LIFE_MS);
+        let not_before = Millis(now.0.saturating_sub(hie_protocol::claim::CLOCK_SKEW_MS_MAX));
+        let addresses = [&request.control, &request.bulk].into_iter().flatten();
+        let mut hosts: Vec<String> = addresses.map(|address| host(address).to_owned()).collect();
+        hosts.sort();
+        hosts.dedup();
+        let approved = Approved {
+            org: invited.org.clone(),
+            hosts,
+            validity: Validity { not_before, not_after: until },
+            serial: random::<SERIAL_BYTES>()?,
+        };
+        let checked = CheckedCsr::check(&request.csr.0).map_err(Fault::because(Exit::Failed, what, "Check the request."))?;
+        let leaf = self.root.issue(&checked, &approved).map_err(Fault::because(Exit::Failed, what, "Check the request."))?;
+        let facts = x509::certificate(&leaf).map_err(Fault::because(Exit::Failed, what, "Report this."))?;
+        let (serial, org) = (Bytes(facts.serial), invited.org.clone());
+        self.state.issued.push(Issued { serial, org, node: request.node, until, revoked: None });
+        Ok(leaf)
     }
 
     fn answer(&self, invited: &Invited, request: &Requested) -> EnrolAnswer {

@@ -15,13 +15,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hie_node_pki::authority::{SERIAL_BYTES, Validity};
 use hie_node_pki::config;
+use hie_node_pki::identity::{IdentityCell, NodeIdentity};
+use hie_node_pki::key::Key;
 use hie_protocol::cbor;
 use hie_protocol::id::Millis;
+use ring::rand::SystemRandom;
 use serde::Deserialize;
 
-use super::enrol::{ENROL_BYTES_MAX, EnrolRequest};
-use super::{Authority, CERTIFICATE_LIFE_MS};
+use super::enrol::{ENROL_BYTES_MAX, EnrolRequest, host};
+use super::{Authority, CERTIFICATE_LIFE_MS, random};
 use crate::clock;
 use crate::fault::{Exit, Fault, Outcome};
 
@@ -67,11 +71,17 @@ pub async fn start(folder: &Path, listen: SocketAddr, auto_approve: bool) -> Out
         let authority = Authority::open(folder)?;
         let now = clock::now();
         let until = now.plus(CERTIFICATE_LIFE_MS);
+        let key = Key::generate(&SystemRandom::new()).map_err(Fault::because(Exit::Failed, &what, "Report this."))?;
+        let validity = Validity { not_before: Millis(now.0.saturating_sub(60_000)), not_after: until };
+        let hosts = vec![host(&authority.state.address).to_owned()];
         let leaf = authority
             .root
-            .issue_server(&authority.state.address, Millis(now.0.saturating_sub(60_000)), until)
+            .issue_enrolment(&key, &hosts, validity, random::<SERIAL_BYTES>()?)
             .map_err(Fault::because(Exit::Failed, &what, "Check the address given to `hie authority init`."))?;
-        config::enrolment_server(leaf).map_err(Fault::because(Exit::Failed, &what, "Report this."))?
+        let chain = vec![leaf, authority.root.root().to_vec()];
+        let identity = NodeIdentity::new(key, chain).map_err(Fault::because(Exit::Failed, &what, "Report this."))?;
+        config::enrolment_server(Arc::new(IdentityCell::new(identity)), Arc::new(clock::System))
+            .map_err(Fault::because(Exit::Failed, &what, "Report this."))?
     };
     let listener = std::net::TcpListener::bind(listen)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
@@ -144,7 +154,7 @@ async fn registry(Shared(served): Shared<Arc<Served>>, Query(query): Query<Have>
 }
 
 async fn cacerts(Shared(served): Shared<Arc<Served>>) -> Result<Response, StatusCode> {
-    let certificate = on_folder(served, |authority, _| Ok(authority.root.certificate_der().to_vec())).await?;
+    let certificate = on_folder(served, |authority, _| Ok(authority.root.root().to_vec())).await?;
     let text = STANDARD.encode(certs_only(&certificate));
     let headers = [(header::CONTENT_TYPE, "application/pkcs7-mime"), (header::HeaderName::from_static("content-transfer-encoding"), "base64")];
     Ok((headers, text).into_response())
