@@ -1,1 +1,2 @@
 //! hie-protocol
+pub mod oprf;
