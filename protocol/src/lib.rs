@@ -1,2 +1,3 @@
 //! hie-protocol
 pub mod oprf;
+pub mod seal;
