@@ -1,3 +1,4 @@
 //! hie-protocol
+pub mod merkle;
 pub mod oprf;
 pub mod seal;
