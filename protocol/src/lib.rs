@@ -5,15 +5,19 @@
 
 pub mod bytes;
 pub mod cbor;
+pub mod checkpoint;
 pub mod claim;
 pub mod id;
+pub mod merkle;
 pub mod message;
+pub mod oprf;
 pub mod record;
 pub mod refusal;
 pub mod registry;
 pub mod retrieval;
+pub mod seal;
 pub mod sign;
-#[cfg(test)]
-mod vectors;
 pub mod version;
 pub mod vocabulary;
+#[cfg(test)]
+mod vectors;
