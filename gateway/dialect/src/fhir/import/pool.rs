@@ -15,7 +15,6 @@ use crate::fhir::resource;
 pub struct Item {
     pub value: Value,
     pub kind: String,
-    pub url: Option<String>,
     pub place: String,
     pub scope: usize,
     /// What its references resolve to.
@@ -72,7 +71,7 @@ impl Pool {
             self.index(at, scope, format!("{kind}?identifier={identifier}"));
         }
         let contained = contained_patient(&mut value, &kind, &id);
-        self.items.push(Item { value, kind, url, place: place.clone(), scope, targets: Vec::new(), subject: None, has_subject: false });
+        self.items.push(Item { value, kind, place: place.clone(), scope, targets: Vec::new(), subject: None, has_subject: false });
         if let Some(patient) = contained {
             self.push(patient, "Patient".to_owned(), None, place, scope)?;
         }
