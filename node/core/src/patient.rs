@@ -1,0 +1,1 @@
+//! The patient index: normalise, block, compare, link, unlink, merge.

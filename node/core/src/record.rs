@@ -1,0 +1,1 @@
+//! Documents: entry, content, publication and the one door that releases them.
