@@ -1,4 +1,5 @@
 //! hie-protocol
+pub mod checkpoint;
 pub mod merkle;
 pub mod oprf;
 pub mod seal;
