@@ -4,3 +4,4 @@ pub mod invitation;
 pub mod merkle;
 pub mod oprf;
 pub mod seal;
+pub mod words;
