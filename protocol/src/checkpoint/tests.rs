@@ -173,7 +173,7 @@ fn forgeries_are_refused() {
         name: one.key.name().to_owned(),
     };
     let refused = moved
-        .verify(ORIGIN, &log.key, &[one.key.clone()])
+        .verify(ORIGIN, &log.key, std::slice::from_ref(&one.key))
         .unwrap_err();
     assert_eq!(refused, CheckpointError::Note(false_line));
     assert!(moved.verify(ORIGIN, &log.key, &[]).is_ok());
@@ -187,7 +187,7 @@ fn forgeries_are_refused() {
         kind(one.key.name())
     );
     assert_eq!(
-        note.verify(ORIGIN, &log.key, &[log.key.clone()])
+        note.verify(ORIGIN, &log.key, std::slice::from_ref(&log.key))
             .unwrap_err(),
         kind(ORIGIN)
     );
@@ -210,7 +210,7 @@ fn every_changed_byte_shows() {
     let text = cosigned(&log, &[&one]).to_text().into_bytes();
     let verify = |bytes: &[u8]| {
         let read = SignedCheckpoint::parse(bytes)?;
-        read.verify(ORIGIN, &log.key, &[one.key.clone()])
+        read.verify(ORIGIN, &log.key, std::slice::from_ref(&one.key))
     };
     let whole = verify(&text).unwrap();
     assert_eq!(whole.witness_count(), 1);
@@ -223,7 +223,7 @@ fn every_changed_byte_shows() {
             assert!(!holds, "byte {place} xor {mask}");
         }
         assert!(
-            verify(&text[..place]).is_ok_and(|r| r == whole) == false,
+            !verify(&text[..place]).is_ok_and(|r| r == whole),
             "cut at {place}"
         );
     }
