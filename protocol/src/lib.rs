@@ -8,6 +8,7 @@ pub mod cbor;
 pub mod checkpoint;
 pub mod claim;
 pub mod id;
+pub mod invitation;
 pub mod merkle;
 pub mod message;
 pub mod oprf;
@@ -19,5 +20,6 @@ pub mod seal;
 pub mod sign;
 pub mod version;
 pub mod vocabulary;
+pub mod words;
 #[cfg(test)]
 mod vectors;
