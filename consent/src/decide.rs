@@ -337,7 +337,8 @@ fn judge(directives: &[Directive], rules: &RegionRules, request: &ConsentRequest
         judged.reasons.insert(Reason::NoEvidenceOfTreatment);
     }
     judged.basis = basis(rules, footing, own_record, &said);
-    if judged.basis.is_none() {
+    // A refusal that is spelled out says more than the lack of a permission.
+    if judged.basis.is_none() && judged.denied_by.is_empty() {
         judged.reasons.insert(Reason::NoPermission);
     }
     if said.passed_over && !judged.reasons.is_empty() {
