@@ -76,12 +76,11 @@ pub(crate) fn directive(directive: &Directive, request: &ConsentRequest) -> Find
         return Finding::default();
     }
     let mut said = directive.provision.as_ref().map(|root| provision(root, request, WHOLE)).unwrap_or_default();
-    if said.permit.is_none() && said.deny.is_none() {
-        if let Some(base) = &directive.base {
-            let passed_over = said.passed_over;
-            said = provision(base, request, WHOLE);
-            said.passed_over |= passed_over;
-        }
+    let silent = said.permit.is_none() && said.deny.is_none();
+    if let (true, Some(base)) = (silent, &directive.base) {
+        let passed_over = said.passed_over;
+        said = provision(base, request, WHOLE);
+        said.passed_over |= passed_over;
     }
     said
 }

@@ -165,3 +165,85 @@ fn leaves_open(directive: &Directive) -> bool {
 fn valid(rule: &Provision, now: Millis) -> bool {
     rule.period.is_none_or(|period| period.contains(now))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+    use hie_protocol::id::{DocumentId, Millis, OrgId};
+    use hie_protocol::registry::{BreakGlassRules, ConsentModel};
+    use hie_protocol::vocabulary::{Confidentiality, DocumentClass, Purpose, Sensitivity};
+
+    use super::{discoverable, excluded_organisations, reason};
+    use crate::decide::Reason;
+    use crate::directive::{Actor, Directive, DirectiveSource, Effect, Part, Provision, Span};
+    use crate::request::{ItemFacts, RegionRules};
+
+    const NOW: Millis = Millis(1000);
+
+    fn org(arc: u8) -> OrgId {
+        OrgId::parse(&format!("urn:oid:2.999.{arc}")).unwrap()
+    }
+
+    fn to(mut rule: Provision, arc: u8) -> Provision {
+        rule.actors.push(Actor { part: Part::Recipient, org: Some(org(arc)), user: None, role: None });
+        rule
+    }
+
+    fn directive(rule: Provision) -> Directive {
+        Directive::new("d", DirectiveSource { resource: "d".to_owned(), version: String::new() }, rule)
+    }
+
+    #[test]
+    fn every_reason_has_its_own_sentence_and_code() {
+        let mut sentences: Vec<_> = Reason::ALL.iter().map(|found| reason(*found)).collect();
+        let mut codes: Vec<_> = Reason::ALL.iter().map(|found| found.code()).collect();
+        assert!(sentences.iter().all(|sentence| sentence.ends_with('.')));
+        for list in [&mut sentences, &mut codes] {
+            list.sort_unstable();
+            list.dedup();
+            assert_eq!(list.len(), Reason::ALL.len());
+        }
+    }
+
+    #[test]
+    fn spec_c_excluded_names_organisations_denied_the_whole_record() {
+        let mut nested = Provision::new(Effect::Permit);
+        nested.exceptions.push(to(Provision::new(Effect::Deny), 1));
+        let mut labelled = to(Provision::new(Effect::Deny), 2);
+        labelled.sensitivity.push(Sensitivity::Hiv);
+        let mut over = to(Provision::new(Effect::Deny), 3);
+        over.period = Some(Span { from: None, to: Some(Millis(999)) });
+        let mut research = to(Provision::new(Effect::Deny), 4);
+        research.purposes.push(Purpose::Research);
+        let all = [to(Provision::new(Effect::Deny), 5), nested, labelled, over, research].map(directive);
+        assert_eq!(excluded_organisations(&all, NOW), [org(1), org(5)]);
+    }
+
+    #[test]
+    fn spec_c_discover_nothing_that_everybody_is_denied() {
+        let glass = BreakGlassRules { allowed: true, minutes: 240, tell_withheld: true };
+        let out = RegionRules::new(ConsentModel::OptOut, glass.clone());
+        let into = RegionRules::new(ConsentModel::OptIn, glass);
+        let item = ItemFacts::normal(DocumentId::new([1; 16]), DocumentClass::Note);
+        assert!(discoverable(&[], &out, &item, NOW));
+        assert!(!discoverable(&[], &into, &item, NOW));
+        assert!(discoverable(&[directive(to(Provision::new(Effect::Permit), 1))], &into, &item, NOW));
+        assert!(!discoverable(&[directive(Provision::new(Effect::Deny))], &out, &item, NOW));
+        assert!(discoverable(&[directive(to(Provision::new(Effect::Deny), 1))], &out, &item, NOW));
+        let mut exception = Provision::new(Effect::Deny);
+        exception.exceptions.push(to(Provision::new(Effect::Permit), 1));
+        assert!(discoverable(&[directive(exception)], &out, &item, NOW));
+        let mut hiv = Provision::new(Effect::Deny);
+        hiv.sensitivity.push(Sensitivity::Hiv);
+        let mut carries = item.clone();
+        carries.sensitivity.push(Sensitivity::Hiv);
+        assert!(discoverable(&[directive(hiv.clone())], &out, &item, NOW));
+        assert!(!discoverable(&[directive(hiv)], &out, &carries, NOW));
+        carries.sensitivity = vec![Sensitivity::PsychotherapyNote];
+        assert!(!discoverable(&[], &out, &carries, NOW));
+        carries.sensitivity.clear();
+        carries.confidentiality = Confidentiality::VeryRestricted;
+        assert!(!discoverable(&[], &out, &carries, NOW));
+    }
+}

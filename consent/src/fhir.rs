@@ -51,10 +51,9 @@ pub fn read(consent: &Value, org: &dyn Fn(&str) -> Option<OrgId>) -> Result<Dire
     if consent.get("patient").is_none_or(|patient| !patient.is_object()) {
         faults.push(fault("Consent.patient", "missing: write a reference to the patient"));
     }
-    if let Some(at) = consent.get("dateTime") {
-        if at.as_str().and_then(time::instant_range).is_none() {
-            faults.push(fault("Consent.dateTime", "not a FHIR dateTime"));
-        }
+    let undated = |at: &Value| at.as_str().and_then(time::instant_range).is_none();
+    if consent.get("dateTime").is_some_and(undated) {
+        faults.push(fault("Consent.dateTime", "not a FHIR dateTime"));
     }
     let mut reader = provision::Reader::new(consent, org);
     let root = consent.get("provision").map(|value| reader.root(value));
