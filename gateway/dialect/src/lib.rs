@@ -8,3 +8,6 @@
 pub mod dicom;
 pub mod fhir;
 pub mod multipart;
+
+#[cfg(test)]
+mod corpus;

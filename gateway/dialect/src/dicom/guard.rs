@@ -453,4 +453,4 @@ impl Walk<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;
