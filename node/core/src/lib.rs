@@ -1,1 +1,2 @@
-//! hie-node-core
+//! The trade of a node on ports.
+pub mod patient;
