@@ -1,0 +1,1 @@
+//! Accounts: people who sign in and programs that call the API.

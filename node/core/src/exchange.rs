@@ -1,0 +1,1 @@
+//! Questions and answers between organisations: find, fan out, open, retrieve, serve.

@@ -1,0 +1,1 @@
+//! Index records of this node and the replicas it holds for others.

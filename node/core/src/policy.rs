@@ -1,0 +1,1 @@
+//! Stored patient choices as directives.
