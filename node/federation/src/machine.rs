@@ -1,0 +1,209 @@
+//! The machine: one state, one `step`, the roles in their own modules.
+
+use std::collections::BTreeSet;
+
+use hie_protocol::id::{Millis, OrgId};
+use hie_protocol::message::IndexMessage;
+use hie_protocol::record::{RecordError, SignedRecord, VerifiedRecord};
+use hie_protocol::registry::{Registry, Standing};
+
+use crate::asker::Asker;
+use crate::config::{CHORE_PERIOD_MS, Config, Planted};
+use crate::membership::Membership;
+use crate::owner::Owner;
+use crate::port::{Effect, Input};
+use crate::table::{After, Kept, Ledger};
+
+/// The federated index of one node: outbox, held part and questions.
+#[derive(Debug)]
+pub struct Federation {
+    pub(crate) config: Config,
+    pub(crate) registry: Registry,
+    pub(crate) members: Membership,
+    pub(crate) ledger: Ledger,
+    pub(crate) owner: Owner,
+    pub(crate) asker: Asker,
+    pub(crate) cut: BTreeSet<OrgId>,
+    next_question: u64,
+    next_chore: Option<Millis>,
+    wake: Option<Millis>,
+}
+
+/// One call of `step`: its time, its view of the disk, its effects.
+pub(crate) struct Turn<'a> {
+    pub(crate) now: Millis,
+    pub(crate) kept: &'a dyn Kept,
+    pub(crate) effects: Vec<Effect>,
+}
+
+impl Turn<'_> {
+    pub(crate) fn emit(&mut self, effect: Effect) {
+        self.effects.push(effect);
+    }
+
+    pub(crate) fn send(&mut self, to: &OrgId, message: IndexMessage) {
+        self.effects.push(Effect::Send { to: to.clone(), message });
+    }
+}
+
+impl Federation {
+    /// Starts from what was kept, empty or not. Call `step` with `Tick` next: it carries out what the
+    /// restart requires (a registry newer than the one kept, an outbox to deliver).
+    #[must_use]
+    pub fn restore(config: Config, registry: Registry, kept: &dyn Kept) -> Self {
+        let members = Membership::restore(kept);
+        let owner = Owner::restore(&config, &registry, kept);
+        let next_question = config.first_question;
+        Self {
+            config,
+            registry,
+            members,
+            ledger: Ledger::default(),
+            owner,
+            asker: Asker::default(),
+            cut: BTreeSet::new(),
+            next_question,
+            next_chore: None,
+            wake: None,
+        }
+    }
+
+    /// Takes one input at local time `now` and says what must be done, in order.
+    #[must_use]
+    pub fn step(&mut self, now: Millis, input: Input, kept: &dyn Kept) -> Vec<Effect> {
+        let mut turn = Turn { now, kept, effects: Vec::new() };
+        if self.members.version() < self.registry.version {
+            self.take_registry(&mut turn);
+        }
+        match input {
+            Input::Tick => {}
+            Input::Publish { id, records } => self.publish(&mut turn, id, &records),
+            Input::Renewed { records } => self.renewed(&mut turn, &records),
+            Input::Ask { id, keys, deadline } => self.ask(&mut turn, id, keys, deadline),
+            Input::Received { from, message } => self.receive(&mut turn, &from, message),
+            Input::Persisted(id) => {
+                for after in self.ledger.persisted(id) {
+                    self.perform(&mut turn, after);
+                }
+            }
+            Input::Registry(registry) => {
+                if registry.version > self.registry.version {
+                    self.registry = *registry;
+                    self.take_registry(&mut turn);
+                }
+            }
+            Input::Link { org, up } => self.link(&mut turn, org, up),
+        }
+        if self.next_chore.is_none_or(|due| due <= now || due.since(now) > CHORE_PERIOD_MS) {
+            self.next_chore = Some(now.plus(CHORE_PERIOD_MS));
+            self.members.review(&self.registry, now, &mut self.ledger);
+            self.purge(&mut turn);
+            self.own_chores(&mut turn);
+        }
+        self.pump_lanes(&mut turn);
+        self.pump_questions(&mut turn);
+        self.finish(turn)
+    }
+
+    /// The version of the registry in force.
+    #[must_use]
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    fn finish(&mut self, mut turn: Turn<'_>) -> Vec<Effect> {
+        if let Some(persist) = self.ledger.close() {
+            turn.effects.insert(0, persist);
+        }
+        let timers = [self.next_chore, self.owner.next_timer(), self.asker.next_timer()];
+        if let Some(next) = timers.into_iter().flatten().min() {
+            let next = next.max(turn.now.plus(1));
+            if self.wake != Some(next) {
+                self.wake = Some(next);
+                turn.emit(Effect::WakeAt(next));
+            }
+        }
+        turn.effects
+    }
+
+    fn take_registry(&mut self, turn: &mut Turn<'_>) {
+        self.members.take(&self.registry, turn.now, &mut self.ledger);
+        self.next_chore = None;
+        self.owner_registry_changed(turn);
+    }
+
+    fn link(&mut self, turn: &mut Turn<'_>, org: OrgId, up: bool) {
+        if up {
+            self.cut.remove(&org);
+            self.owner.hurry(&org, turn.now);
+            self.asker.hurry(&org, turn.now);
+        } else {
+            self.cut.insert(org);
+        }
+    }
+
+    fn receive(&mut self, turn: &mut Turn<'_>, from: &OrgId, message: IndexMessage) {
+        let active = self.registry.member(from).is_some_and(|member| member.standing == Standing::Active);
+        if !active || *from == self.config.me {
+            return;
+        }
+        match message {
+            IndexMessage::Store { id, records } => self.store(turn, from, id, &records),
+            IndexMessage::Stored { id, outcomes } => self.stored(turn, from, id, &outcomes),
+            IndexMessage::Lookup { id, keys } => {
+                let (records, whole) = self.look_up(turn, &keys, from);
+                turn.send(from, IndexMessage::Found { id, records, whole });
+            }
+            IndexMessage::Found { id, records, whole } => self.found(turn, from, id, &records, whole),
+        }
+    }
+
+    fn perform(&mut self, turn: &mut Turn<'_>, after: After) {
+        match after {
+            After::Emit(effect) => turn.emit(*effect),
+            After::Publish(records) => self.dispatch(turn, records),
+        }
+    }
+
+    /// Runs `after` once everything written so far is durable.
+    pub(crate) fn after_sync(&mut self, turn: &mut Turn<'_>, after: After) {
+        if let Some(now) = self.ledger.defer(after) {
+            self.perform(turn, now);
+        }
+    }
+
+    /// A question id that no earlier question had.
+    pub(crate) const fn question(&mut self) -> u64 {
+        let id = self.next_question;
+        self.next_question = self.next_question.wrapping_add(1);
+        id
+    }
+
+    /// Verifies a record that came over the wire.
+    pub(crate) fn verify(&self, signed: &SignedRecord) -> Result<VerifiedRecord, RecordError> {
+        let verdict = VerifiedRecord::verify(signed, &self.registry);
+        match verdict {
+            Err(RecordError::NotOwner { signer, owner }) if self.config.has(Planted::ForgedOwnerAccepted) => {
+                VerifiedRecord::verify(signed, &confused(&self.registry, &signer, &owner))
+            }
+            verdict => verdict,
+        }
+    }
+}
+
+/// The planted confusion of who owns a key: the signer's nodes are taken for the owner's.
+fn confused(registry: &Registry, signer: &OrgId, owner: &OrgId) -> Registry {
+    let mut registry = registry.clone();
+    let nodes = registry.member(signer).map(|member| member.nodes.clone()).unwrap_or_default();
+    for member in &mut registry.members {
+        if member.org == *signer {
+            member.nodes.clear();
+        } else if member.org == *owner {
+            member.nodes.extend(nodes.iter().cloned());
+        }
+    }
+    registry
+}
+
+#[cfg(test)]
+mod tests;
