@@ -1,4 +1,7 @@
-
+//! The protocol of a region: ids, vocabulary, records, messages, signatures and limits.
+//!
+//! Everything here is a pure function over values. There is no clock, no IO, no randomness and no
+//! runtime: a second implementation needs exactly what this crate and SPEC.md Part I say.
 
 pub mod bytes;
 pub mod cbor;
