@@ -80,6 +80,11 @@ tables! {
     /// Control ids of messages already taken in, so that a repeated message changes nothing.
     MessagesSeen = 16, "messages-seen", Node, "blind(sender, control id) 16";
 
+    /// Source records to patients.
+    PatientSources = 17, "patient-sources", Node, "blind(source id) 16";
+    /// Clinical resources of a patient, for her summary.
+    PatientResources = 18, "patient-resources", Patient, "patient 16, blind(resource) 16";
+
     /// Documents.
     Records = 20, "records", Patient, "document 16";
     /// Documents of a patient.
@@ -120,6 +125,15 @@ tables! {
     HeldByOwnerCount = 54, "held-by-owner-count", Open, "hash of the owner 16";
     /// Held records by their end, for the sweep.
     HeldByExpiry = 55, "held-by-expiry", Open, "expiry 8, index key 32, hash of the owner 16, record handle 16";
+
+    /// Patients whose index records must be brought up to date.
+    PublishQueue = 56, "publish-queue", Open, "patient 16, mark 8";
+    /// When an own record must be renewed or its tombstone forgotten.
+    OwnDue = 57, "own-due", Open, "time 8, record";
+    /// Holder sets of the index, what is settled, what is placed.
+    IndexMembership = 58, "index-membership", Open, "name";
+    /// What this node publishes of a patient: record key, token outputs, handles.
+    Locators = 59, "locators", Patient, "patient 16";
 
     /// Audit events.
     AuditLeaves = 70, "audit-leaves", Node, "index 8";
