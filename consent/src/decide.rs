@@ -432,7 +432,10 @@ fn sensitive_reasons(request: &ConsentRequest, footing: Footing, said: &Said, re
         let mut all = said.permits.values().flat_map(|permit| permit.sensitivity.iter());
         all.any(|named| evaluate::permit_covers(*named, carried))
     };
-    if item.sensitivity.contains(&Sensitivity::PsychotherapyNote) && !named(Sensitivity::PsychotherapyNote) {
+    // An emergency lifts refusals, but not for psychotherapy notes: there any refusal takes the permission away.
+    let refused = footing == Footing::ByDeclaration && !said.denies.is_empty();
+    let psychotherapy = item.sensitivity.contains(&Sensitivity::PsychotherapyNote);
+    if psychotherapy && (refused || !named(Sensitivity::PsychotherapyNote)) {
         reasons.insert(Reason::PsychotherapyNotNamed);
     }
     if matches!(footing, Footing::ByDeclaration | Footing::OwnAccess) {
