@@ -11,6 +11,7 @@ pub mod authority;
 pub mod clock;
 pub mod config;
 pub mod csr;
+pub mod der;
 pub mod enrol;
 pub mod identity;
 pub mod key;

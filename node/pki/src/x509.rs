@@ -14,6 +14,8 @@ use x509_parser::x509::SubjectPublicKeyInfo;
 
 use hie_protocol::id::{Millis, NodeKey, OrgId, PublicKey};
 
+use crate::der;
+
 /// Largest certificate, in bytes. A node's leaf has about 500.
 pub const CERTIFICATE_BYTES_MAX: usize = 4096;
 /// Most certificates in a presented chain: leaf and root.
@@ -182,13 +184,21 @@ where
     if der.len() > limit {
         return Err(X509Error::TooLarge { kind, found: der.len(), limit });
     }
-    let (rest, value) = T::from_der(der).map_err(|error| X509Error::Malformed { kind, reason: reason(&error, der) })?;
-    if rest.is_empty() { Ok(value) } else { Err(X509Error::Trailing { kind, at: der.len().saturating_sub(rest.len()) }) }
+    let end = der::walk(der).map_err(|error| X509Error::Malformed { kind, reason: error.to_string() })?;
+    if end != der.len() {
+        return Err(X509Error::Trailing { kind, at: end });
+    }
+    match T::from_der(der) {
+        Ok(([], value)) => Ok(value),
+        Ok((rest, _)) => Err(X509Error::Trailing { kind, at: der.len().saturating_sub(rest.len()) }),
+        Err(error) => Err(X509Error::Malformed { kind, reason: reason(&error) }),
+    }
 }
 
-fn reason(error: &x509_parser::nom::Err<x509_parser::error::X509Error>, der: &[u8]) -> String {
+/// The library's reason, without its wrapping.
+fn reason(error: &x509_parser::nom::Err<x509_parser::error::X509Error>) -> String {
     match error {
-        x509_parser::nom::Err::Incomplete(_) => format!("it breaks off after byte {}", der.len()),
+        x509_parser::nom::Err::Incomplete(_) => "it breaks off".to_owned(),
         x509_parser::nom::Err::Error(cause) | x509_parser::nom::Err::Failure(cause) => cause.to_string(),
     }
 }

@@ -119,7 +119,7 @@ fn a_malformed_certificate_is_refused_with_place_and_reason() {
     let region = Region::new();
     let leaf = region.node("urn:oid:2.999.1").chain()[0].to_vec();
     let cut = x509::certificate(&leaf[..100]).unwrap_err().to_string();
-    assert_eq!(cut, "the certificate is malformed: it breaks off after byte 100");
+    assert_eq!(cut, "the certificate is malformed: the value at byte 0 goes beyond the bytes present");
     let mut long = leaf.clone();
     long.push(0);
     let trailing = x509::certificate(&long).unwrap_err().to_string();
