@@ -108,28 +108,29 @@ pub async fn join(home: &Home, join: Join, output: &Output) -> Outcome<Exit> {
     let invitation = read_invitation(&join.invitation)?;
     let key = Key::load(&home.node_key())
         .map_err(Fault::because(Exit::Config, "The node's key cannot be read.", "Run `hie init` first."))?;
-    let request = csr::make(&key, &invitation.org)
+    let organisation = crate::authority::command::organisation(invitation.organisation())?;
+    let request = csr::make(&key, &organisation)
         .map_err(Fault::because(Exit::Failed, "Cannot make the certificate request.", "Report this."))?;
-    output.say(format!("Region   {}   root sha256 {}", invitation.region, hex::encode(invitation.root)));
-    output.say(format!("They will see   {}   {}", invitation.name, check_words(key.node_key().as_bytes()).join(" ")));
+    output.say(format!("Region   {}   root sha256 {}", invitation.region(), hex::encode(invitation.root_fingerprint())));
+    output.say(format!("They will see   {}   {}", invitation.organisation_name(), check_words(key.node_key().as_bytes()).join(" ")));
     let enrol = EnrolRequest {
-        secret: Bytes(invitation.secret.to_vec()),
+        secret: Bytes(invitation.secret().to_vec()),
         csr: Bytes(request),
         control: Some(address(&config.peers, config.peers.control)),
         bulk: Some(address(&config.peers, config.peers.bulk)),
     };
-    let client = authority_client(invitation.root)?;
+    let client = authority_client(*invitation.root_fingerprint())?;
     let admission = wait_for_admission(&client, &invitation, &enrol, join.wait, output).await?;
-    let registry = accept(&admission, &invitation, &key)?;
-    store(home, &admission, &invitation)?;
-    config.node.organisation = Some(invitation.org.clone());
+    let registry = accept(&admission, &invitation, &organisation, &key)?;
+    store(home, &admission, &invitation, &organisation)?;
+    config.node.organisation = Some(organisation.clone());
     write_private(&home.config(), config.to_toml()?.as_bytes())
         .map_err(Fault::because(Exit::Failed, "Cannot write the configuration.", "Check space and permissions."))?;
     let members = registry.active().count();
     output.say(format!("Approved. The region has {members} member(s)."));
     output.data(
-        format!("Joined {}. Next: hie serve", invitation.region),
-        &json!({ "region": invitation.region, "organisation": invitation.org.as_str(), "members": members }),
+        format!("Joined {}. Next: hie serve", invitation.region()),
+        &json!({ "region": invitation.region(), "organisation": organisation.as_str(), "members": members }),
     );
     Ok(Exit::Done)
 }
@@ -150,7 +151,7 @@ fn read_invitation(text: &str) -> Outcome<Invitation> {
         String::from_utf8(bytes).map_err(Fault::because(Exit::Usage, "The invitation is not text.", fix))?
     };
     let invitation = Invitation::parse(&text).map_err(Fault::because(Exit::Usage, "This is not a valid invitation.", fix))?;
-    if invitation.expires.saturating_mul(1000) < clock::now().0 {
+    if invitation.is_expired(clock::now().0 / 1000) {
         return Err(Fault::new(Exit::Refused, "The invitation has ended.", "it is past its last day", "Ask the region office for a new one."));
     }
     Ok(invitation)
@@ -190,7 +191,7 @@ async fn wait_for_admission(
     output: &Output,
 ) -> Outcome<Admission> {
     let frame = cbor::encode(request).map_err(Fault::because(Exit::Failed, "Cannot encode the request.", "Report this."))?;
-    let url = format!("https://{}/hie/enrol", invitation.address);
+    let url = format!("https://{}/hie/enrol", invitation.address());
     let unreachable = "The region authority could not be reached.";
     let fix = "Check the network and the address in the invitation.";
     let deadline = tokio::time::Instant::now() + Duration::from_secs(wait_seconds);
@@ -210,7 +211,7 @@ async fn wait_for_admission(
             }
             EnrolAnswer::Waiting(words) => {
                 if !said {
-                    output.say(format!("Waiting for {} to approve. They see: {}, {words}", invitation.region, invitation.name));
+                    output.say(format!("Waiting for {} to approve. They see: {}, {words}", invitation.region(), invitation.organisation_name()));
                     said = true;
                 }
                 if tokio::time::Instant::now() >= deadline {
@@ -223,16 +224,16 @@ async fn wait_for_admission(
 }
 
 /// Checks that the admission is for this key, from the root of the invitation, and that the registry lists us.
-fn accept(admission: &Admission, invitation: &Invitation, key: &Key) -> Outcome<Registry> {
+fn accept(admission: &Admission, invitation: &Invitation, organisation: &OrgId, key: &Key) -> Outcome<Registry> {
     let distrust = |why: &str| Fault::new(Exit::Refused, "The region authority's answer is not trusted.", why, "Ask the region office; do not go on.");
     let root = admission.chain.last().ok_or_else(|| distrust("it has no certificate"))?;
-    if sha256(&root.0).as_bytes() != &invitation.root {
+    if sha256(&root.0).as_bytes() != invitation.root_fingerprint() {
         return Err(distrust("its root is not the root of the invitation"));
     }
     let authority = root_public(&root.0)?;
     let registry = Registry::verify(&admission.registry.0, authority, None)
         .map_err(Fault::because(Exit::Refused, "The registry is not trusted.", "Ask the region office; do not go on."))?;
-    let listed = registry.node(&key.node_key()).is_some_and(|(member, _)| member.org == invitation.org);
+    let listed = registry.node(&key.node_key()).is_some_and(|(member, _)| member.org == *organisation);
     if listed { Ok(registry) } else { Err(distrust("the registry does not list this node")) }
 }
 
@@ -243,12 +244,12 @@ pub fn root_public(root: &[u8]) -> Outcome<PublicKey> {
     facts.public.ok_or_else(|| Fault::new(Exit::Refused, what, "its key is not Ed25519", "Ask the region office."))
 }
 
-fn store(home: &Home, admission: &Admission, invitation: &Invitation) -> Outcome<()> {
+fn store(home: &Home, admission: &Admission, invitation: &Invitation, organisation: &OrgId) -> Outcome<()> {
     let membership = Membership {
-        region: invitation.region.clone(),
-        root: hex::encode(invitation.root),
-        authority: invitation.address.clone(),
-        organisation: invitation.org.clone(),
+        region: invitation.region().to_owned(),
+        root: hex::encode(invitation.root_fingerprint()),
+        authority: invitation.address().to_owned(),
+        organisation: organisation.clone(),
     };
     let text = serde_json::to_vec_pretty(&membership)
         .map_err(Fault::because(Exit::Failed, "Cannot write the membership.", "Report this."))?;

@@ -116,7 +116,7 @@ pub fn invite(invite: Invite, output: &Output) -> Outcome<Exit> {
         days: invite.days,
     };
     let invitation = Authority::open(&invite.dir)?.invite(guest, clock::now())?;
-    let text = invitation.to_text();
+    let text = invitation.to_text().to_string();
     if let Some(path) = invite.out {
         write_private(&path, text.as_bytes()).map_err(Fault::because(Exit::Failed, "Cannot write the invitation.", "Check --out."))?;
         output.say(format!("Wrote {}", path.display()));

@@ -5,7 +5,7 @@ use hie_node_pki::csr::CheckedCsr;
 use hie_node_pki::x509;
 use hie_protocol::bytes::Bytes;
 use hie_protocol::id::{ContentHash, Millis, OrgId};
-use hie_protocol::invitation::Invitation;
+use hie_protocol::invitation::{Draft, Invitation};
 use hie_protocol::registry::{MemberKind, MemberRole};
 use hie_protocol::words::check_words;
 use ring::digest;
@@ -90,15 +90,16 @@ impl Authority {
         }
         let secret = random::<16>()?;
         let expires = now.plus(u64::from(guest.days).saturating_mul(DAY_MS));
-        let invitation = Invitation {
+        let invitation = Invitation::new(Draft {
             region: self.state.registry.region.clone(),
-            root: *sha256(self.root.root()).as_bytes(),
+            root_fingerprint: self.root.fingerprint(),
             address: self.state.address.clone(),
             secret,
-            expires: expires.0 / 1000,
-            org: guest.org.clone(),
-            name: guest.name.clone(),
-        };
+            expires_at_s: expires.0 / 1000,
+            organisation: guest.org.as_str().to_owned(),
+            organisation_name: guest.name.clone(),
+        })
+        .map_err(Fault::because(Exit::Usage, "This invitation cannot be made.", "Check the name and the authority's address."))?;
         self.state.invited.push(Invited {
             secret: sha256(&secret),
             org: guest.org,
