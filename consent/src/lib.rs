@@ -12,6 +12,7 @@
 
 pub mod decide;
 pub mod directive;
+mod evaluate;
 pub mod explain;
 pub mod fhir;
 pub mod request;
