@@ -1,1 +1,3 @@
-//! hie-tests
+//! The harness of the project: what the tests share.
+
+pub mod sim;
