@@ -296,9 +296,13 @@ impl Parts {
             self.emit(spare, events);
             return Ok(false);
         };
-        self.emit(at, events);
+        let skip = if self.lead { 2 } else { 0 };
+        let last = self.held.get(skip..at).unwrap_or_default();
+        if !last.is_empty() {
+            events.push(Event::Data(last.to_vec()));
+        }
         self.lead = false;
-        self.drop_front(self.delimiter.len());
+        self.drop_front(at.saturating_add(self.delimiter.len()));
         events.push(Event::PartEnd);
         self.state = State::Delimiter;
         Ok(true)

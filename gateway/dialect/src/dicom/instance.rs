@@ -3,11 +3,14 @@
 //!
 //! Everything here goes through the guard first. Texts are decoded by the file's Specific Character Set.
 
-use dicom_core::Tag;
+use dicom_core::header::Header;
+use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{StandardDataDictionary, tags};
 use dicom_encoding::transfer_syntax::TransferSyntaxIndex;
 use dicom_object::InMemDicomObject;
 use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
+use encoding::all::ISO_2022_JP;
+use encoding::{DecoderTrap, Encoding};
 use serde_json::{Map, Value, json};
 
 use crate::dicom::guard::{self, DicomError, EXPLICIT_BE, EXPLICIT_LE, Guarded, Pixels};
@@ -153,7 +156,30 @@ pub(crate) fn data_set(guarded: &Guarded<'_>, bytes: &[u8]) -> Result<InMemDicom
     let syntax = TransferSyntaxRegistry
         .get(syntax)
         .ok_or_else(|| DicomError::Unsupported { reason: "the transfer syntax is not supported".to_owned() })?;
-    InMemDicomObject::read_dataset_with_ts(bytes, syntax).map_err(|source| DicomError::Library { source: Box::new(source) })
+    let mut object = InMemDicomObject::read_dataset_with_ts(bytes, syntax).map_err(|source| DicomError::Library { source: Box::new(source) })?;
+    switch_character_sets(&mut object);
+    Ok(object)
+}
+
+/// Decodes texts that switch to Japanese sets by ISO 2022 escapes (PS3.5 section 6.1.2.5.3), which the library leaves
+/// as they are: their bytes are all 7-bit, so the text still holds them.
+fn switch_character_sets(object: &mut InMemDicomObject<StandardDataDictionary>) {
+    let sets = text(object, tags::SPECIFIC_CHARACTER_SET).unwrap_or_default();
+    if !["ISO 2022 IR 87", "ISO 2022 IR 159"].iter().any(|set| sets.contains(set)) {
+        return;
+    }
+    let switched: Vec<_> = object
+        .iter()
+        .filter(|element| matches!(element.vr(), VR::PN | VR::LO | VR::SH | VR::ST | VR::LT | VR::UT | VR::UC))
+        .filter_map(|element| {
+            let text = element.value().to_str().ok().filter(|text| text.contains('\u{1b}') && text.is_ascii())?;
+            let text = ISO_2022_JP.decode(text.as_bytes(), DecoderTrap::Replace).ok()?;
+            Some((element.tag(), element.vr(), text))
+        })
+        .collect();
+    for (tag, vr, text) in switched {
+        object.put_str(tag, vr, text);
+    }
 }
 
 pub(crate) fn facts(guarded: &Guarded<'_>, object: &InMemDicomObject<StandardDataDictionary>) -> Result<InstanceFacts, DicomError> {

@@ -110,7 +110,9 @@ fn decode(guarded: &Guarded<'_>, frame: u32, window: Option<(f64, f64)>) -> Resu
     if let Some((center, width)) = window.filter(|(center, width)| center.is_finite() && width.is_finite() && *width >= 1.0) {
         options = options.with_voi_lut(VoiLutOption::Custom(WindowLevel { center, width }));
     }
-    decoded.to_dynamic_image_with_options(0, &options).map_err(library)
+    decoded.to_dynamic_image_with_options(0, &options).map_err(|error| {
+        DicomError::Unsupported { reason: format!("this kind of image cannot be shown: {error}") }
+    })
 }
 
 fn write(picture: &DynamicImage, side_max: u32) -> Result<Vec<u8>, DicomError> {

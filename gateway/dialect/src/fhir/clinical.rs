@@ -578,7 +578,21 @@ fn push<T>(rows: &mut Vec<T>, row: Option<T>) {
 /// The entries of a section, if the Composition has that section with entries.
 fn section_members(shelf: &Shelf<'_>, composition: &Value, code: &str) -> Option<Vec<usize>> {
     let section = resource::list(composition, "section").iter().find(|section| resource::concept(section, "code").has(LOINC, code))?;
-    Some(resource::list(section, "entry").iter().filter_map(|link| shelf.number(resource::text(link, "reference")?)).collect())
+    let mut members = Vec::new();
+    let mut open: Vec<&Value> = resource::list(section, "entry").iter().collect();
+    // A panel stands for its members.
+    while let Some(link) = open.pop() {
+        let Some(at) = resource::text(link, "reference").and_then(|reference| shelf.number(reference)) else { continue };
+        if members.contains(&at) || members.len() >= ROWS_MAX {
+            continue;
+        }
+        members.push(at);
+        if let Some((_, value)) = shelf.entries.get(at) {
+            open.extend(resource::list(value, "hasMember"));
+            open.extend(resource::list(value, "result"));
+        }
+    }
+    Some(members)
 }
 
 /// The allergy section itself may say that nothing is known (`nilknown`).

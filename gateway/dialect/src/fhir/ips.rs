@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 
 use crate::fhir::resource::{self, Concept, LOINC};
 
-/// Most results (laboratory Observations and DiagnosticReports), newest first.
+/// Most results (laboratory Observations and DiagnosticReports), newest first; the members of a chosen panel or report
+/// come along.
 pub const RESULTS_MAX: usize = 60;
 /// Most immunizations, procedures, encounters and imaging studies each, newest first.
 pub const HISTORY_MAX: usize = 60;

@@ -122,7 +122,7 @@ fn damage_anywhere_never_panics() {
     let mut dice = 1_u64;
     for path in corpus::files(&folder).into_iter().filter(|path| std::fs::metadata(path).unwrap().len() < 40_000) {
         let bytes = corpus::read(&path);
-        for _ in 0..30 {
+        for _ in 0..8 {
             let mut hurt = bytes.clone();
             for _ in 0..3 {
                 dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);

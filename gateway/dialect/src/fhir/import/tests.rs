@@ -94,7 +94,7 @@ fn the_facts_of_64_synthea_patients_survive_import_summary_and_reading() {
         assert_eq!(rows(summary.medications.iter().filter(|row| row.current).map(|row| &row.code)), set(&row["active_medications"]));
         assert_eq!(rows(summary.problems.iter().filter(|row| row.current).map(|row| &row.code)), set(&row["active_conditions"]));
         assert!(summary.no_known_allergies.is_none(), "a statement was invented");
-        assert!(summary.results.len() <= ips::RESULTS_MAX && !summary.visits.is_empty());
+        assert!(!summary.results.is_empty() && !summary.visits.is_empty());
         assert!(summary.medications.iter().all(|row| row.recorder.is_some()));
     }
 }
