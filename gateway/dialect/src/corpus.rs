@@ -8,13 +8,18 @@ use crate::fhir::guard;
 
 /// The folder `part` of the corpus, if it is there.
 pub fn folder(part: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("HIE_TEST_DATA")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"), PathBuf::from);
+    let root = std::env::var_os("HIE_TEST_DATA").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data"),
+        PathBuf::from,
+    );
     let folder = root.join(part);
     if folder.exists() {
         return Some(folder);
     }
-    assert!(std::env::var_os("CI").is_none(), "the test data folder {part} is missing; set HIE_TEST_DATA");
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "the test data folder {part} is missing; set HIE_TEST_DATA"
+    );
     eprintln!("SKIPPED: the test data folder {part} is not here; set HIE_TEST_DATA to run this test");
     None
 }
@@ -37,7 +42,11 @@ pub fn files(folder: &Path) -> Vec<PathBuf> {
 /// A file's bytes, gunzipped when its name says so.
 pub fn read(path: &Path) -> Vec<u8> {
     let bytes = std::fs::read(path).unwrap();
-    if path.extension().is_some_and(|end| end == "gz") { guard::gunzip(&bytes, 1 << 30).unwrap() } else { bytes }
+    if path.extension().is_some_and(|end| end == "gz") {
+        guard::gunzip(&bytes, 1 << 30).unwrap()
+    } else {
+        bytes
+    }
 }
 
 /// The rows of a CSV file with quoted fields, by column name.
@@ -58,5 +67,7 @@ pub fn csv(path: &Path) -> Vec<std::collections::HashMap<String, String>> {
         }
     }
     let head = rows.remove(0);
-    rows.into_iter().map(|row| head.iter().cloned().zip(row).collect()).collect()
+    rows.into_iter()
+        .map(|row| head.iter().cloned().zip(row).collect())
+        .collect()
 }

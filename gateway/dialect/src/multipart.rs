@@ -22,10 +22,14 @@ pub const PREAMBLE_BYTES_MAX: usize = 16 * 1024;
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum MultipartError {
     /// The Content-Type names no usable boundary.
-    #[error("the Content-Type is no multipart with a boundary of 1 to 70 allowed characters: send multipart/related; boundary=...")]
+    #[error(
+        "the Content-Type is no multipart with a boundary of 1 to 70 allowed characters: send multipart/related; boundary=..."
+    )]
     Boundary,
     /// The first delimiter does not come.
-    #[error("no delimiter line within the first {PREAMBLE_BYTES_MAX} bytes: check that the boundary in the Content-Type is the one in the body")]
+    #[error(
+        "no delimiter line within the first {PREAMBLE_BYTES_MAX} bytes: check that the boundary in the Content-Type is the one in the body"
+    )]
     NoStart,
     /// A header block is too large or malformed.
     #[error("part {part}: {reason}")]
@@ -65,7 +69,10 @@ pub struct Headers(pub Vec<(String, String)>);
 impl Headers {
     /// The value of a header, by its lower-case name.
     pub fn value(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// The Content-Type.
@@ -120,7 +127,9 @@ impl MultipartType {
                 _ => {}
             }
         }
-        let boundary = boundary.filter(|text| is_boundary(text)).ok_or(MultipartError::Boundary)?;
+        let boundary = boundary
+            .filter(|text| is_boundary(text))
+            .ok_or(MultipartError::Boundary)?;
         Ok(Self { boundary, root })
     }
 }
@@ -152,7 +161,9 @@ fn parameters(text: &str) -> Vec<(String, String)> {
 fn is_boundary(text: &str) -> bool {
     (1..=BOUNDARY_BYTES_MAX).contains(&text.len())
         && !text.ends_with(' ')
-        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&byte))
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&byte))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -185,7 +196,15 @@ impl Parts {
             return Err(MultipartError::Boundary);
         }
         let delimiter = format!("\r\n--{boundary}").into_bytes();
-        Ok(Self { delimiter, held: b"\r\n".to_vec(), state: State::Preamble, part: 0, parts_max, outside: 0, lead: false })
+        Ok(Self {
+            delimiter,
+            held: b"\r\n".to_vec(),
+            state: State::Preamble,
+            part: 0,
+            parts_max,
+            outside: 0,
+            lead: false,
+        })
     }
 
     /// Takes the next bytes of the body. After an error the parser must be dropped.
@@ -198,7 +217,11 @@ impl Parts {
 
     /// Ends the body: it must have had its closing delimiter.
     pub fn finish(self) -> Result<(), MultipartError> {
-        if self.state == State::Epilogue { Ok(()) } else { Err(MultipartError::Truncated { part: self.part }) }
+        if self.state == State::Epilogue {
+            Ok(())
+        } else {
+            Err(MultipartError::Truncated { part: self.part })
+        }
     }
 
     /// Takes one step; false when more bytes are needed.
@@ -211,7 +234,11 @@ impl Parts {
             State::Epilogue => {
                 self.outside = self.outside.saturating_add(self.held.len());
                 self.held.clear();
-                if self.outside > PREAMBLE_BYTES_MAX { Err(MultipartError::Epilogue) } else { Ok(false) }
+                if self.outside > PREAMBLE_BYTES_MAX {
+                    Err(MultipartError::Epilogue)
+                } else {
+                    Ok(false)
+                }
             }
         }
     }
@@ -225,7 +252,11 @@ impl Parts {
         let spare = self.held.len().saturating_sub(self.delimiter.len());
         self.outside = self.outside.saturating_add(spare);
         self.drop_front(spare);
-        if self.outside > PREAMBLE_BYTES_MAX { Err(MultipartError::NoStart) } else { Ok(false) }
+        if self.outside > PREAMBLE_BYTES_MAX {
+            Err(MultipartError::NoStart)
+        } else {
+            Ok(false)
+        }
     }
 
     fn after_delimiter(&mut self) -> Result<bool, MultipartError> {
@@ -238,7 +269,11 @@ impl Parts {
         let Some(end) = find(&self.held, b"\r\n") else {
             let blank = self.held.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'-'));
             let short = self.held.len() <= HEADER_LINES_MAX;
-            return if blank && short { Ok(false) } else { Err(MultipartError::Delimiter { part: self.part }) };
+            return if blank && short {
+                Ok(false)
+            } else {
+                Err(MultipartError::Delimiter { part: self.part })
+            };
         };
         let padding = self.held.get(..end).unwrap_or_default();
         if !padding.iter().all(|byte| matches!(byte, b' ' | b'\t')) {
@@ -271,10 +306,14 @@ impl Parts {
         let block = std::str::from_utf8(block).map_err(|_| refuse("its headers are not UTF-8: send ASCII headers"))?;
         let mut headers = Vec::new();
         for line in block.split("\r\n").filter(|line| !line.is_empty()) {
-            let (name, value) = line.split_once(':').ok_or_else(|| refuse("a header line has no colon: send 'Name: value'"))?;
+            let (name, value) = line
+                .split_once(':')
+                .ok_or_else(|| refuse("a header line has no colon: send 'Name: value'"))?;
             let token = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
             if !token || value.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
-                return Err(refuse("a header name or value has forbidden characters: send ASCII headers"));
+                return Err(refuse(
+                    "a header name or value has forbidden characters: send ASCII headers",
+                ));
             }
             if headers.len() >= HEADER_LINES_MAX {
                 return Err(refuse("it has more than 64 headers: send fewer"));
@@ -296,9 +335,13 @@ impl Parts {
             self.emit(spare, events);
             return Ok(false);
         };
-        self.emit(at, events);
+        let skip = if self.lead { 2 } else { 0 };
+        let last = self.held.get(skip..at).unwrap_or_default();
+        if !last.is_empty() {
+            events.push(Event::Data(last.to_vec()));
+        }
         self.lead = false;
-        self.drop_front(self.delimiter.len());
+        self.drop_front(at.saturating_add(self.delimiter.len()));
         events.push(Event::PartEnd);
         self.state = State::Delimiter;
         Ok(true)
@@ -328,7 +371,10 @@ pub fn parse(body: &[u8], boundary: &str, parts_max: usize) -> Result<Vec<(Heade
     for event in events {
         match event {
             Event::PartStart(headers) => parts.push((headers, Vec::new())),
-            Event::Data(bytes) => parts.last_mut().into_iter().for_each(|(_, data)| data.extend_from_slice(&bytes)),
+            Event::Data(bytes) => parts
+                .last_mut()
+                .into_iter()
+                .for_each(|(_, data)| data.extend_from_slice(&bytes)),
             Event::PartEnd => {}
         }
     }
@@ -346,7 +392,10 @@ impl Writer {
     /// A writer; the boundary must not occur in any part's data, so give it at least 128 random bits.
     pub fn new(boundary: &str) -> Result<Self, MultipartError> {
         if is_boundary(boundary) {
-            Ok(Self { boundary: boundary.to_owned(), first: true })
+            Ok(Self {
+                boundary: boundary.to_owned(),
+                first: true,
+            })
         } else {
             Err(MultipartError::Boundary)
         }
@@ -363,7 +412,10 @@ impl Writer {
         self.first = false;
         let mut text = format!("{line_end}--{}\r\n", self.boundary);
         for (name, value) in headers {
-            let value: String = value.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).collect();
+            let value: String = value
+                .chars()
+                .map(|letter| if letter.is_control() { ' ' } else { letter })
+                .collect();
             text.push_str(&format!("{name}: {value}\r\n"));
         }
         text.push_str("\r\n");

@@ -69,7 +69,13 @@ impl CtSeries {
         put(&mut meta, 0x0002, 0x0001, b"OB", &[0, 1]);
         put(&mut meta, 0x0002, 0x0002, b"UI", uids::CT_IMAGE_STORAGE.as_bytes());
         put(&mut meta, 0x0002, 0x0003, b"UI", sop.as_bytes());
-        put(&mut meta, 0x0002, 0x0010, b"UI", uids::EXPLICIT_VR_LITTLE_ENDIAN.as_bytes());
+        put(
+            &mut meta,
+            0x0002,
+            0x0010,
+            b"UI",
+            uids::EXPLICIT_VR_LITTLE_ENDIAN.as_bytes(),
+        );
         put(&mut meta, 0x0002, 0x0012, b"UI", IMPLEMENTATION.as_bytes());
         put(&mut meta, 0x0002, 0x0013, b"SH", b"HIE_FIXTURE");
         let mut file = vec![0; 128];
@@ -123,7 +129,12 @@ impl CtSeries {
         text(0x0020, 0x0010, b"SH", "1");
         text(0x0020, 0x0011, b"IS", "1");
         text(0x0020, 0x0013, b"IS", &number.to_string());
-        text(0x0020, 0x0032, b"DS", &format!("-120\\-120\\{}", number.saturating_sub(1)));
+        text(
+            0x0020,
+            0x0032,
+            b"DS",
+            &format!("-120\\-120\\{}", number.saturating_sub(1)),
+        );
         text(0x0020, 0x0037, b"DS", "1\\0\\0\\0\\1\\0");
         text(0x0020, 0x0052, b"UI", &format!("{}.0", self.series_uid));
         text(0x0020, 0x1040, b"LO", "");
@@ -197,7 +208,9 @@ impl Phantom {
             return (1000.0, 40.0);
         }
         let open = (1.0 - 4.0 * self.level * self.level).max(0.0).sqrt();
-        if open > 0.0 && (inside(-0.13, -0.05, 0.09 * open, 0.26 * open) || inside(0.13, -0.05, 0.09 * open, 0.26 * open)) {
+        if open > 0.0
+            && (inside(-0.13, -0.05, 0.09 * open, 0.26 * open) || inside(0.13, -0.05, 0.09 * open, 0.26 * open))
+        {
             return (6.0, 5.0);
         }
         let lesion = (1.0 - 25.0 * (self.level - 0.2) * (self.level - 0.2)).max(0.0).sqrt();
@@ -205,7 +218,11 @@ impl Phantom {
             return (68.0, 6.0);
         }
         // Grey matter outside, white matter inside.
-        if inside(0.0, 0.0, 0.5 * g, 0.65 * g) { (28.0, 8.0) } else { (38.0, 8.0) }
+        if inside(0.0, 0.0, 0.5 * g, 0.65 * g) {
+            (28.0, 8.0)
+        } else {
+            (38.0, 8.0)
+        }
     }
 }
 
@@ -219,7 +236,10 @@ impl Noise {
 
     /// The next value, from -1 to 1.
     fn next(&mut self) -> f64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         let high = u32::try_from(self.0 >> 33).unwrap_or_default();
         f64::from(high) / f64::from(1_u32 << 30) - 1.0
     }

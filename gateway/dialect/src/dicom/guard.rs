@@ -111,7 +111,10 @@ pub struct Guarded<'b> {
 
 impl fmt::Debug for Guarded<'_> {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.debug_struct("Guarded").field("transfer_syntax", &self.transfer_syntax).field("dataset", &self.dataset).finish_non_exhaustive()
+        out.debug_struct("Guarded")
+            .field("transfer_syntax", &self.transfer_syntax)
+            .field("dataset", &self.dataset)
+            .finish_non_exhaustive()
     }
 }
 
@@ -123,7 +126,11 @@ impl Guarded<'_> {
 
     /// The syntax in which [`Guarded::dataset`] is encoded: the file's own, or Explicit VR Little Endian if inflated.
     pub fn dataset_syntax(&self) -> &str {
-        if self.is_deflated() { EXPLICIT_LE } else { &self.transfer_syntax }
+        if self.is_deflated() {
+            EXPLICIT_LE
+        } else {
+            &self.transfer_syntax
+        }
     }
 
     /// The data set without meta group and trailing zeros.
@@ -176,11 +183,23 @@ pub fn scan(bytes: &[u8]) -> Result<Guarded<'_>, DicomError> {
         walk.end = inflated.len();
         let end = walk.run()?;
         let (pixel_header, pixels) = (walk.pixel_header, walk.pixels.take());
-        return Ok(Guarded { transfer_syntax, source: Cow::Owned(inflated), dataset: 0..end, pixel_header, pixels });
+        return Ok(Guarded {
+            transfer_syntax,
+            source: Cow::Owned(inflated),
+            dataset: 0..end,
+            pixel_header,
+            pixels,
+        });
     }
     let end = walk.run()?;
     let (pixel_header, pixels) = (walk.pixel_header, walk.pixels.take());
-    Ok(Guarded { transfer_syntax, source: Cow::Borrowed(bytes), dataset: start..end, pixel_header, pixels })
+    Ok(Guarded {
+        transfer_syntax,
+        source: Cow::Borrowed(bytes),
+        dataset: start..end,
+        pixel_header,
+        pixels,
+    })
 }
 
 fn is_deflated(syntax: &str) -> bool {
@@ -192,53 +211,92 @@ fn inflate(bytes: &[u8], offset: usize) -> Result<Vec<u8>, DicomError> {
     let cap = u64::try_from(INFLATED_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
     let read = DeflateDecoder::new(bytes).take(cap).read_to_end(&mut out);
     if read.is_err() {
-        return Err(malformed("the deflated data set is damaged", offset, None, "send the file again"));
+        return Err(malformed(
+            "the deflated data set is damaged",
+            offset,
+            None,
+            "send the file again",
+        ));
     }
     if out.len() > INFLATED_BYTES_MAX {
-        return Err(malformed("the deflated data set unpacks to more than 512 MiB", offset, None, "send it uncompressed"));
+        return Err(malformed(
+            "the deflated data set unpacks to more than 512 MiB",
+            offset,
+            None,
+            "send it uncompressed",
+        ));
     }
     Ok(out)
 }
 
 fn malformed(reason: impl fmt::Display, offset: usize, tag: Option<Tag>, remedy: &'static str) -> DicomError {
-    let tag = tag.map_or_else(|| "(none)".to_owned(), |Tag(group, element)| format!("({group:04X},{element:04X})"));
-    DicomError::Malformed { reason: reason.to_string(), offset, tag, remedy }
+    let tag = tag.map_or_else(
+        || "(none)".to_owned(),
+        |Tag(group, element)| format!("({group:04X},{element:04X})"),
+    );
+    DicomError::Malformed {
+        reason: reason.to_string(),
+        offset,
+        tag,
+        remedy,
+    }
 }
 
 /// Reads the file meta group (always Explicit VR Little Endian) up to the first other group.
 fn meta(bytes: &[u8]) -> Result<(String, usize), DicomError> {
     let marked = bytes.get(PREAMBLE..PREAMBLE + 4) == Some(b"DICM");
-    let plausible = bytes.starts_with(&[2, 0, 0, 0, b'U', b'L', 4, 0]) || bytes.starts_with(&[2, 0, 1, 0, b'O', b'B'])
+    let plausible = bytes.starts_with(&[2, 0, 0, 0, b'U', b'L', 4, 0])
+        || bytes.starts_with(&[2, 0, 1, 0, b'O', b'B'])
         || (bytes.starts_with(&[2, 0]) && bytes.get(4..6) == Some(b"UI"));
     let mut at = match (marked, plausible) {
         (true, _) => PREAMBLE + 4,
         (false, true) => 0,
-        (false, false) => return Err(DicomError::NotDicom { reason: "neither the DICM mark nor a file meta group: export it as a part 10 file" }),
+        (false, false) => {
+            return Err(DicomError::NotDicom {
+                reason: "neither the DICM mark nor a file meta group: export it as a part 10 file",
+            });
+        }
     };
     let start = at;
     let mut syntax = None;
     while bytes.get(at..).is_some_and(|rest| rest.starts_with(&[2, 0])) {
         let header = header(bytes, at, bytes.len(), false, false)?;
         if header.length == UNDEFINED {
-            return Err(malformed("undefined length in the file meta group", at, Some(header.tag), "export the file again"));
+            return Err(malformed(
+                "undefined length in the file meta group",
+                at,
+                Some(header.tag),
+                "export the file again",
+            ));
         }
         let end = fits(&header, bytes.len())?;
         if end.saturating_sub(start) > META_BYTES_MAX {
-            return Err(malformed("a file meta group of more than 64 KiB", at, Some(header.tag), "export the file again"));
+            return Err(malformed(
+                "a file meta group of more than 64 KiB",
+                at,
+                Some(header.tag),
+                "export the file again",
+            ));
         }
         if header.tag == Tag(0x0002, 0x0010) {
             let text = bytes.get(header.value..end).unwrap_or_default();
-            syntax = std::str::from_utf8(text).ok().map(|text| text.trim_matches(['\0', ' ']).to_owned());
+            syntax = std::str::from_utf8(text)
+                .ok()
+                .map(|text| text.trim_matches(['\0', ' ']).to_owned());
         }
         at = end;
     }
-    let syntax = syntax.ok_or(DicomError::NotDicom { reason: "the file meta group has no transfer syntax: export the file again" })?;
+    let syntax = syntax.ok_or(DicomError::NotDicom {
+        reason: "the file meta group has no transfer syntax: export the file again",
+    })?;
     let standard = syntax == IMPLICIT_LE || syntax.starts_with("1.2.840.10008.1.2.");
     let plain = syntax.len() <= 64 && syntax.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     if standard && plain {
         Ok((syntax, at))
     } else {
-        Err(DicomError::NotDicom { reason: "its transfer syntax is no standard one: transcode it to Explicit VR Little Endian" })
+        Err(DicomError::NotDicom {
+            reason: "its transfer syntax is no standard one: transcode it to Explicit VR Little Endian",
+        })
     }
 }
 
@@ -250,52 +308,110 @@ struct Header {
     value: usize,
 }
 
+/// Reads numbers in `bytes[..end]`.
+#[derive(Clone, Copy)]
+struct Numbers<'b> {
+    bytes: &'b [u8],
+    end: usize,
+    big: bool,
+}
+
+impl Numbers<'_> {
+    fn take<const N: usize>(self, at: usize) -> Option<[u8; N]> {
+        let stop = at.checked_add(N).filter(|stop| *stop <= self.end)?;
+        self.bytes.get(at..stop)?.try_into().ok()
+    }
+
+    fn word(self, at: usize) -> Option<u16> {
+        self.take(at).map(|two| {
+            if self.big {
+                u16::from_be_bytes(two)
+            } else {
+                u16::from_le_bytes(two)
+            }
+        })
+    }
+
+    fn long(self, at: usize) -> Option<u32> {
+        self.take(at).map(|four| {
+            if self.big {
+                u32::from_be_bytes(four)
+            } else {
+                u32::from_le_bytes(four)
+            }
+        })
+    }
+}
+
 /// Reads one element header in `bytes[..end]`.
 fn header(bytes: &[u8], at: usize, end: usize, big: bool, implicit: bool) -> Result<Header, DicomError> {
-    let cut = |tag| malformed("the file ends inside an element header", at, tag, "send the whole file again");
-    let word = |from: usize, tag| {
-        let two = bytes.get(from..from.saturating_add(2)).filter(|_| from.saturating_add(2) <= end);
-        let two: [u8; 2] = two.and_then(|two| two.try_into().ok()).ok_or_else(|| cut(tag))?;
-        Ok::<u16, DicomError>(if big { u16::from_be_bytes(two) } else { u16::from_le_bytes(two) })
+    let cut = |tag| {
+        malformed(
+            "the file ends inside an element header",
+            at,
+            tag,
+            "send the whole file again",
+        )
     };
-    let long = |from: usize, tag| {
-        let four = bytes.get(from..from.saturating_add(4)).filter(|_| from.saturating_add(4) <= end);
-        let four: [u8; 4] = four.and_then(|four| four.try_into().ok()).ok_or_else(|| cut(tag))?;
-        Ok::<u32, DicomError>(if big { u32::from_be_bytes(four) } else { u32::from_le_bytes(four) })
-    };
-    let tag = Tag(word(at, None)?, word(at.saturating_add(2), None)?);
+    let read = Numbers { bytes, end, big };
     let next = at.saturating_add(4);
-    if tag.0 == 0xfffe {
-        return Ok(Header { at, tag, vr: VR::UN, length: long(next, Some(tag))?, value: next.saturating_add(4) });
-    }
-    if implicit {
+    let tag = read
+        .word(at)
+        .zip(read.word(at.saturating_add(2)))
+        .map(|(group, element)| Tag(group, element));
+    let tag = tag.ok_or_else(|| cut(None))?;
+    if implicit || tag.0 == 0xfffe {
         let known = StandardDataDictionary.by_tag(tag).map(|entry| entry.vr());
-        let vr = if known == Some(VirtualVr::Exact(VR::SQ)) { VR::SQ } else { VR::UN };
-        return Ok(Header { at, tag, vr, length: long(next, Some(tag))?, value: next.saturating_add(4) });
+        let sequence = tag.0 != 0xfffe && known == Some(VirtualVr::Exact(VR::SQ));
+        let length = read.long(next).ok_or_else(|| cut(Some(tag)))?;
+        let vr = if sequence { VR::SQ } else { VR::UN };
+        return Ok(Header {
+            at,
+            tag,
+            vr,
+            length,
+            value: next.saturating_add(4),
+        });
     }
-    let code = bytes.get(next..next.saturating_add(2)).and_then(|code| <[u8; 2]>::try_from(code).ok()).ok_or_else(|| cut(Some(tag)))?;
+    let code = read.take::<2>(next).ok_or_else(|| cut(Some(tag)))?;
     let Some(vr) = VR::from_binary(code) else {
-        return Err(malformed("an unknown value representation", at, Some(tag), "export the file again with a conforming writer"));
+        let remedy = "export the file again with a conforming writer";
+        return Err(malformed("an unknown value representation", at, Some(tag), remedy));
     };
-    let wide = matches!(
+    let (length, value) = if is_wide(vr) {
+        (read.long(next.saturating_add(4)), next.saturating_add(8))
+    } else {
+        (read.word(next.saturating_add(2)).map(u32::from), next.saturating_add(4))
+    };
+    Ok(Header {
+        at,
+        tag,
         vr,
-        VR::OB | VR::OD | VR::OF | VR::OL | VR::OV | VR::OW | VR::SQ | VR::SV | VR::UC | VR::UN | VR::UR | VR::UT | VR::UV
-    );
-    if wide {
-        let length = long(next.saturating_add(4), Some(tag))?;
-        return Ok(Header { at, tag, vr, length, value: next.saturating_add(8) });
-    }
-    let length = u32::from(word(next.saturating_add(2), Some(tag))?);
-    Ok(Header { at, tag, vr, length, value: next.saturating_add(4) })
+        length: length.ok_or_else(|| cut(Some(tag)))?,
+        value,
+    })
+}
+
+/// Value representations with a length of four bytes (PS3.5 section 7.1.2).
+fn is_wide(vr: VR) -> bool {
+    let bulk = matches!(vr, VR::OB | VR::OD | VR::OF | VR::OL | VR::OV | VR::OW);
+    bulk || matches!(vr, VR::SQ | VR::SV | VR::UC | VR::UN | VR::UR | VR::UT | VR::UV)
 }
 
 /// The end of a value, if the bytes are there.
 fn fits(header: &Header, end: usize) -> Result<usize, DicomError> {
-    let stop = usize::try_from(header.length).ok().and_then(|length| header.value.checked_add(length));
+    let stop = usize::try_from(header.length)
+        .ok()
+        .and_then(|length| header.value.checked_add(length));
     stop.filter(|stop| *stop <= end).ok_or_else(|| {
         let present = end.saturating_sub(header.value);
         let reason = format!("a length of {} where {present} bytes are left", header.length);
-        malformed(reason, header.at, Some(header.tag), "the file is cut short or damaged; send it again")
+        malformed(
+            reason,
+            header.at,
+            Some(header.tag),
+            "the file is cut short or damaged; send it again",
+        )
     })
 }
 
@@ -335,15 +451,27 @@ impl Walk<'_> {
                 self.stack.pop();
             }
             if self.at >= self.bound() {
-                let Some(open) = self.stack.last() else { return Ok(self.at) };
-                return Err(malformed("a sequence or item is never closed", self.at, Some(open.tag), "send the whole file again"));
+                let Some(open) = self.stack.last() else {
+                    return Ok(self.at);
+                };
+                return Err(malformed(
+                    "a sequence or item is never closed",
+                    self.at,
+                    Some(open.tag),
+                    "send the whole file again",
+                ));
             }
             if self.stack.is_empty() && self.only_zeros_follow() {
                 return Ok(self.at);
             }
             self.elements = self.elements.saturating_add(1);
             if self.elements > ELEMENTS_MAX {
-                return Err(malformed("more than 1000000 data elements", self.at, None, "send a smaller object"));
+                return Err(malformed(
+                    "more than 1000000 data elements",
+                    self.at,
+                    None,
+                    "send a smaller object",
+                ));
             }
             match self.stack.last().copied() {
                 Some(frame) if frame.level == Level::Sequence => self.in_sequence(frame)?,
@@ -363,7 +491,13 @@ impl Walk<'_> {
     }
 
     fn in_sequence(&mut self, frame: Frame) -> Result<(), DicomError> {
-        let header = header(self.bytes, self.at, self.bound(), self.big && !frame.implicit, frame.implicit)?;
+        let header = header(
+            self.bytes,
+            self.at,
+            self.bound(),
+            self.big && !frame.implicit,
+            frame.implicit,
+        )?;
         let end = match (header.tag, header.length) {
             (ITEM, UNDEFINED) => None,
             (ITEM, _) => Some(fits(&header, self.bound())?),
@@ -372,10 +506,22 @@ impl Walk<'_> {
                 self.at = header.value;
                 return Ok(());
             }
-            _ => return Err(malformed("no item where an item must stand", self.at, Some(header.tag), "export the file again")),
+            _ => {
+                return Err(malformed(
+                    "no item where an item must stand",
+                    self.at,
+                    Some(header.tag),
+                    "export the file again",
+                ));
+            }
         };
         self.at = header.value;
-        self.stack.push(Frame { level: Level::Item, end, tag: frame.tag, implicit: frame.implicit });
+        self.stack.push(Frame {
+            level: Level::Item,
+            end,
+            tag: frame.tag,
+            implicit: frame.implicit,
+        });
         Ok(())
     }
 
@@ -390,7 +536,12 @@ impl Walk<'_> {
             return Ok(());
         }
         if header.tag.0 == 0xfffe {
-            return Err(malformed("a delimiter where an element must stand", self.at, Some(header.tag), "export the file again"));
+            return Err(malformed(
+                "a delimiter where an element must stand",
+                self.at,
+                Some(header.tag),
+                "export the file again",
+            ));
         }
         let pixel = frame.is_none() && PIXELS.contains(&header.tag);
         if pixel && self.pixel_header.is_none() {
@@ -401,16 +552,31 @@ impl Walk<'_> {
         }
         let undefined = header.length == UNDEFINED;
         if undefined && !(header.vr == VR::SQ || header.vr == VR::UN) {
-            return Err(malformed("an undefined length on a plain value", self.at, Some(header.tag), "export the file again"));
+            return Err(malformed(
+                "an undefined length on a plain value",
+                self.at,
+                Some(header.tag),
+                "export the file again",
+            ));
         }
         if header.vr == VR::SQ || undefined {
             let end = if undefined { None } else { Some(fits(&header, bound)?) };
             let depth = self.stack.iter().filter(|frame| frame.level == Level::Sequence).count();
             if depth >= DEPTH_MAX {
-                return Err(malformed("sequences nested deeper than 16", self.at, Some(header.tag), "flatten the data set"));
+                return Err(malformed(
+                    "sequences nested deeper than 16",
+                    self.at,
+                    Some(header.tag),
+                    "flatten the data set",
+                ));
             }
             let implicit = implicit || header.vr == VR::UN;
-            self.stack.push(Frame { level: Level::Sequence, end, tag: header.tag, implicit: nested_implicit || (implicit && !self.implicit) });
+            self.stack.push(Frame {
+                level: Level::Sequence,
+                end,
+                tag: header.tag,
+                implicit: nested_implicit || (implicit && !self.implicit),
+            });
             self.at = header.value;
             return Ok(());
         }
@@ -438,10 +604,22 @@ impl Walk<'_> {
                     fragments.push(header.value..end);
                     at = end;
                 }
-                _ => return Err(malformed("no fragment where a fragment must stand", at, Some(pixel.tag), "export the file again")),
+                _ => {
+                    return Err(malformed(
+                        "no fragment where a fragment must stand",
+                        at,
+                        Some(pixel.tag),
+                        "export the file again",
+                    ));
+                }
             }
             if fragments.len() > FRAGMENTS_MAX {
-                return Err(malformed("more than 200000 pixel data fragments", at, Some(pixel.tag), "send a smaller object"));
+                return Err(malformed(
+                    "more than 200000 pixel data fragments",
+                    at,
+                    Some(pixel.tag),
+                    "send a smaller object",
+                ));
             }
         }
         if keep {

@@ -3,11 +3,14 @@
 //!
 //! Everything here goes through the guard first. Texts are decoded by the file's Specific Character Set.
 
-use dicom_core::Tag;
+use dicom_core::header::Header;
+use dicom_core::{Tag, VR};
 use dicom_dictionary_std::{StandardDataDictionary, tags};
 use dicom_encoding::transfer_syntax::TransferSyntaxIndex;
 use dicom_object::InMemDicomObject;
 use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
+use encoding::all::ISO_2022_JP;
+use encoding::{DecoderTrap, Encoding};
 use serde_json::{Map, Value, json};
 
 use crate::dicom::guard::{self, DicomError, EXPLICIT_BE, EXPLICIT_LE, Guarded, Pixels};
@@ -116,9 +119,13 @@ pub fn metadata_json(bytes: &[u8], bulk_base: &str) -> Result<Value, DicomError>
     let mut value = dicom_json::to_value(&object).map_err(|source| DicomError::Library { source: source.into() })?;
     link_bulk(&mut value, bulk_base.trim_end_matches('/'));
     if let (Some(pixels), Some(map)) = (guarded.pixels(), value.as_object_mut()) {
-        let wide = matches!(pixels, Pixels::Native(_)) && number(&object, tags::BITS_ALLOCATED).is_some_and(|bits| bits > 8);
+        let wide =
+            matches!(pixels, Pixels::Native(_)) && number(&object, tags::BITS_ALLOCATED).is_some_and(|bits| bits > 8);
         let link = format!("{}/pixeldata", bulk_base.trim_end_matches('/'));
-        map.insert("7FE00010".to_owned(), json!({"vr": if wide { "OW" } else { "OB" }, "BulkDataURI": link}));
+        map.insert(
+            "7FE00010".to_owned(),
+            json!({"vr": if wide { "OW" } else { "OB" }, "BulkDataURI": link}),
+        );
     }
     Ok(value)
 }
@@ -129,11 +136,15 @@ pub fn frame(bytes: &[u8], number: u32) -> Result<Frame, DicomError> {
     let object = attributes(&guarded)?;
     let facts = facts(&guarded, &object)?;
     if number == 0 || number > facts.frames {
-        return Err(DicomError::Unsupported { reason: format!("there is no frame {number}: the instance has {}", facts.frames) });
+        return Err(DicomError::Unsupported {
+            reason: format!("there is no frame {number}: the instance has {}", facts.frames),
+        });
     }
     let index = usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
     match guarded.pixels() {
-        None => Err(DicomError::Unsupported { reason: "the instance has no pixel data".to_owned() }),
+        None => Err(DicomError::Unsupported {
+            reason: "the instance has no pixel data".to_owned(),
+        }),
         Some(Pixels::Native(place)) => native(&guarded, &facts, place.clone(), index),
         Some(Pixels::Encapsulated(fragments)) => encapsulated(&guarded, &facts, fragments, index),
     }
@@ -144,7 +155,10 @@ pub(crate) fn attributes(guarded: &Guarded<'_>) -> Result<InMemDicomObject<Stand
     data_set(guarded, guarded.attributes())
 }
 
-pub(crate) fn data_set(guarded: &Guarded<'_>, bytes: &[u8]) -> Result<InMemDicomObject<StandardDataDictionary>, DicomError> {
+pub(crate) fn data_set(
+    guarded: &Guarded<'_>,
+    bytes: &[u8],
+) -> Result<InMemDicomObject<StandardDataDictionary>, DicomError> {
     // Any encapsulated syntax encodes the data set as Explicit VR Little Endian, known to the registry or not.
     let syntax = match guarded.dataset_syntax() {
         known @ (guard::IMPLICIT_LE | EXPLICIT_BE) => known,
@@ -152,11 +166,53 @@ pub(crate) fn data_set(guarded: &Guarded<'_>, bytes: &[u8]) -> Result<InMemDicom
     };
     let syntax = TransferSyntaxRegistry
         .get(syntax)
-        .ok_or_else(|| DicomError::Unsupported { reason: "the transfer syntax is not supported".to_owned() })?;
-    InMemDicomObject::read_dataset_with_ts(bytes, syntax).map_err(|source| DicomError::Library { source: Box::new(source) })
+        .ok_or_else(|| DicomError::Unsupported {
+            reason: "the transfer syntax is not supported".to_owned(),
+        })?;
+    let mut object = InMemDicomObject::read_dataset_with_ts(bytes, syntax).map_err(|source| DicomError::Library {
+        source: Box::new(source),
+    })?;
+    switch_character_sets(&mut object);
+    Ok(object)
 }
 
-pub(crate) fn facts(guarded: &Guarded<'_>, object: &InMemDicomObject<StandardDataDictionary>) -> Result<InstanceFacts, DicomError> {
+/// Decodes texts that switch to Japanese sets by ISO 2022 escapes (PS3.5 section 6.1.2.5.3), which the library leaves
+/// as they are: their bytes are all 7-bit, so the text still holds them.
+fn switch_character_sets(object: &mut InMemDicomObject<StandardDataDictionary>) {
+    let sets = text(object, tags::SPECIFIC_CHARACTER_SET).unwrap_or_default();
+    if !["ISO 2022 IR 87", "ISO 2022 IR 159"]
+        .iter()
+        .any(|set| sets.contains(set))
+    {
+        return;
+    }
+    let switched: Vec<_> = object
+        .iter()
+        .filter(|element| {
+            matches!(
+                element.vr(),
+                VR::PN | VR::LO | VR::SH | VR::ST | VR::LT | VR::UT | VR::UC
+            )
+        })
+        .filter_map(|element| {
+            let text = element
+                .value()
+                .to_str()
+                .ok()
+                .filter(|text| text.contains('\u{1b}') && text.is_ascii())?;
+            let text = ISO_2022_JP.decode(text.as_bytes(), DecoderTrap::Replace).ok()?;
+            Some((element.tag(), element.vr(), text))
+        })
+        .collect();
+    for (tag, vr, text) in switched {
+        object.put_str(tag, vr, text);
+    }
+}
+
+pub(crate) fn facts(
+    guarded: &Guarded<'_>,
+    object: &InMemDicomObject<StandardDataDictionary>,
+) -> Result<InstanceFacts, DicomError> {
     let uid = |tag, name| {
         let problem = match text(object, tag) {
             Some(uid) if is_uid(&uid) => return Ok(uid),
@@ -191,7 +247,10 @@ pub(crate) fn facts(guarded: &Guarded<'_>, object: &InMemDicomObject<StandardDat
         instance_number: whole(object, tags::INSTANCE_NUMBER),
         rows: number(object, tags::ROWS),
         columns: number(object, tags::COLUMNS),
-        frames: frames.ok_or(DicomError::Attribute { name: "NumberOfFrames", problem: "is more than 100000" })?,
+        frames: frames.ok_or(DicomError::Attribute {
+            name: "NumberOfFrames",
+            problem: "is more than 100000",
+        })?,
         samples: number(object, tags::SAMPLES_PER_PIXEL),
         bits_allocated: number(object, tags::BITS_ALLOCATED),
         photometric: text(object, tags::PHOTOMETRIC_INTERPRETATION),
@@ -205,7 +264,9 @@ pub(crate) fn facts(guarded: &Guarded<'_>, object: &InMemDicomObject<StandardDat
 /// set, the dots and the length are checked.
 pub fn is_uid(uid: &str) -> bool {
     (1..=UID_BYTES_MAX).contains(&uid.len())
-        && uid.split('.').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
+        && uid
+            .split('.')
+            .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn text(object: &InMemDicomObject<StandardDataDictionary>, tag: Tag) -> Option<String> {
@@ -232,12 +293,24 @@ fn link_bulk(value: &mut Value, base: &str) {
     let Some(map) = value.as_object_mut() else { return };
     for (tag, element) in map.iter_mut() {
         let here = format!("{base}/{tag}");
-        let Some(element) = element.as_object_mut() else { continue };
-        if element.get("InlineBinary").and_then(Value::as_str).is_some_and(|text| text.len() > INLINE_BINARY_MAX) {
+        let Some(element) = element.as_object_mut() else {
+            continue;
+        };
+        if element
+            .get("InlineBinary")
+            .and_then(Value::as_str)
+            .is_some_and(|text| text.len() > INLINE_BINARY_MAX)
+        {
             element.remove("InlineBinary");
             element.insert("BulkDataURI".to_owned(), here.into());
         } else if element.get("vr").and_then(Value::as_str) == Some("SQ") {
-            for (at, item) in element.get_mut("Value").and_then(Value::as_array_mut).into_iter().flatten().enumerate() {
+            for (at, item) in element
+                .get_mut("Value")
+                .and_then(Value::as_array_mut)
+                .into_iter()
+                .flatten()
+                .enumerate()
+            {
                 link_bulk(item, &format!("{here}/{}", at.saturating_add(1)));
             }
         } else {
@@ -248,8 +321,14 @@ fn link_bulk(value: &mut Value, base: &str) {
 
 /// A number that JSON cannot hold comes as null; PS3.18 F.2.2 has no null in numeric values of a query answer.
 fn clean_numbers(element: &mut Map<String, Value>) {
-    let numeric = matches!(element.get("vr").and_then(Value::as_str), Some("FD" | "FL" | "DS" | "IS"));
-    let nulls = element.get("Value").and_then(Value::as_array).is_some_and(|values| values.iter().all(Value::is_null));
+    let numeric = matches!(
+        element.get("vr").and_then(Value::as_str),
+        Some("FD" | "FL" | "DS" | "IS")
+    );
+    let nulls = element
+        .get("Value")
+        .and_then(Value::as_array)
+        .is_some_and(|values| values.iter().all(Value::is_null));
     if numeric && nulls {
         element.remove("Value");
     }
@@ -259,20 +338,49 @@ fn clean_numbers(element: &mut Map<String, Value>) {
 pub(crate) fn native_frame_bytes(facts: &InstanceFacts) -> Option<u64> {
     let samples = u64::from(facts.samples.unwrap_or(1));
     // 4:2:2 keeps two samples per pixel on average (PS3.3 section C.7.6.3.1.2).
-    let samples = if facts.photometric.as_deref() == Some("YBR_FULL_422") { samples.min(2) } else { samples };
-    let pixels = u64::from(facts.rows?).checked_mul(u64::from(facts.columns?))?.checked_mul(samples)?;
+    let samples = if facts.photometric.as_deref() == Some("YBR_FULL_422") {
+        samples.min(2)
+    } else {
+        samples
+    };
+    let pixels = u64::from(facts.rows?)
+        .checked_mul(u64::from(facts.columns?))?
+        .checked_mul(samples)?;
     let bits = pixels.checked_mul(u64::from(facts.bits_allocated?))?;
     let whole = bits.is_multiple_of(8) || facts.frames == 1;
     (whole && bits > 0).then(|| bits.div_ceil(8))
 }
 
-fn native(guarded: &Guarded<'_>, facts: &InstanceFacts, place: std::ops::Range<usize>, index: usize) -> Result<Frame, DicomError> {
-    let refuse = || DicomError::Attribute { name: "PixelData", problem: "does not hold the frames that rows, columns and bits describe" };
-    let length = native_frame_bytes(facts).and_then(|length| usize::try_from(length).ok()).ok_or_else(refuse)?;
-    let start = length.checked_mul(index).and_then(|skip| place.start.checked_add(skip)).ok_or_else(refuse)?;
-    let end = start.checked_add(length).filter(|end| *end <= place.end).ok_or_else(refuse)?;
-    let syntax = if guarded.transfer_syntax() == EXPLICIT_BE { EXPLICIT_BE } else { EXPLICIT_LE };
-    Ok(Frame { bytes: guarded.slice(start..end).to_vec(), transfer_syntax: syntax.to_owned() })
+fn native(
+    guarded: &Guarded<'_>,
+    facts: &InstanceFacts,
+    place: std::ops::Range<usize>,
+    index: usize,
+) -> Result<Frame, DicomError> {
+    let refuse = || DicomError::Attribute {
+        name: "PixelData",
+        problem: "does not hold the frames that rows, columns and bits describe",
+    };
+    let length = native_frame_bytes(facts)
+        .and_then(|length| usize::try_from(length).ok())
+        .ok_or_else(refuse)?;
+    let start = length
+        .checked_mul(index)
+        .and_then(|skip| place.start.checked_add(skip))
+        .ok_or_else(refuse)?;
+    let end = start
+        .checked_add(length)
+        .filter(|end| *end <= place.end)
+        .ok_or_else(refuse)?;
+    let syntax = if guarded.transfer_syntax() == EXPLICIT_BE {
+        EXPLICIT_BE
+    } else {
+        EXPLICIT_LE
+    };
+    Ok(Frame {
+        bytes: guarded.slice(start..end).to_vec(),
+        transfer_syntax: syntax.to_owned(),
+    })
 }
 
 fn encapsulated(
@@ -281,7 +389,10 @@ fn encapsulated(
     fragments: &[std::ops::Range<usize>],
     index: usize,
 ) -> Result<Frame, DicomError> {
-    let refuse = || DicomError::Attribute { name: "PixelData", problem: "does not hold the frames that its offset table describes" };
+    let refuse = || DicomError::Attribute {
+        name: "PixelData",
+        problem: "does not hold the frames that its offset table describes",
+    };
     let (table, images) = fragments.split_first().ok_or_else(refuse)?;
     let frames = usize::try_from(facts.frames).unwrap_or(usize::MAX);
     let chosen: Vec<_> = if frames == 1 {
@@ -305,11 +416,17 @@ fn encapsulated(
         let within = |place: &&std::ops::Range<usize>| (from..to).contains(&place.start.saturating_sub(base));
         images.iter().filter(within).cloned().collect()
     };
-    let bytes: Vec<u8> = chosen.into_iter().flat_map(|place| guarded.slice(place).iter().copied()).collect();
+    let bytes: Vec<u8> = chosen
+        .into_iter()
+        .flat_map(|place| guarded.slice(place).iter().copied())
+        .collect();
     if bytes.is_empty() {
         return Err(refuse());
     }
-    Ok(Frame { bytes, transfer_syntax: guarded.transfer_syntax().to_owned() })
+    Ok(Frame {
+        bytes,
+        transfer_syntax: guarded.transfer_syntax().to_owned(),
+    })
 }
 
 #[cfg(test)]

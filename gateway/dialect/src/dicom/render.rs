@@ -27,7 +27,9 @@ pub fn render(bytes: &[u8], frame: u32, side_max: u32, window: Option<(f64, f64)
     let attributes = instance::attributes(&guarded)?;
     let facts = instance::facts(&guarded, &attributes)?;
     if frame == 0 || frame > facts.frames {
-        return Err(DicomError::Unsupported { reason: format!("there is no frame {frame}: the instance has {}", facts.frames) });
+        return Err(DicomError::Unsupported {
+            reason: format!("there is no frame {frame}: the instance has {}", facts.frames),
+        });
     }
     check(&guarded, &facts)?;
     let picture = decode(&guarded, frame.saturating_sub(1), window)?;
@@ -35,7 +37,9 @@ pub fn render(bytes: &[u8], frame: u32, side_max: u32, window: Option<(f64, f64)
 }
 
 fn library(source: impl std::error::Error + Send + Sync + 'static) -> DicomError {
-    DicomError::Library { source: Box::new(source) }
+    DicomError::Library {
+        source: Box::new(source),
+    }
 }
 
 /// Refuses dimensions that the bytes present cannot fill or that are beyond the limits.
@@ -46,15 +50,21 @@ fn check(guarded: &Guarded<'_>, facts: &InstanceFacts) -> Result<(), DicomError>
     };
     let pixels = u64::from(rows).saturating_mul(u64::from(columns));
     let samples = u64::from(facts.samples.unwrap_or(1));
-    let size = pixels.saturating_mul(samples).saturating_mul(u64::from(bits).div_ceil(8));
+    let size = pixels
+        .saturating_mul(samples)
+        .saturating_mul(u64::from(bits).div_ceil(8));
     if pixels == 0 || !(1..=4).contains(&samples) || !matches!(bits, 1 | 8 | 16 | 32 | 64) {
         return refuse("Rows, Columns, SamplesPerPixel or BitsAllocated", "is out of range");
     }
     if pixels > FRAME_PIXELS_MAX || size > FRAME_BYTES_MAX {
-        return Err(DicomError::Unsupported { reason: format!("a frame of {rows} by {columns} pixels is too large to show") });
+        return Err(DicomError::Unsupported {
+            reason: format!("a frame of {rows} by {columns} pixels is too large to show"),
+        });
     }
     match guarded.pixels() {
-        None => Err(DicomError::Unsupported { reason: "the instance has no pixel data".to_owned() }),
+        None => Err(DicomError::Unsupported {
+            reason: "the instance has no pixel data".to_owned(),
+        }),
         Some(Pixels::Native(place)) => {
             let frame = instance::native_frame_bytes(facts).unwrap_or(u64::MAX);
             let needed = frame.saturating_mul(u64::from(facts.frames));
@@ -95,22 +105,38 @@ fn jpeg_size(stream: &[u8]) -> Option<(u16, u16)> {
         if marker < 0xffc0 || marker == 0xffda {
             return None;
         }
-        at = at.checked_add(2)?.checked_add(usize::from(word(at.checked_add(2)?)?).max(2))?;
+        at = at
+            .checked_add(2)?
+            .checked_add(usize::from(word(at.checked_add(2)?)?).max(2))?;
     }
 }
 
 fn decode(guarded: &Guarded<'_>, frame: u32, window: Option<(f64, f64)>) -> Result<DynamicImage, DicomError> {
-    let syntax = if guarded.dataset_syntax() == EXPLICIT_LE { EXPLICIT_LE } else { guarded.transfer_syntax() };
+    let syntax = if guarded.dataset_syntax() == EXPLICIT_LE {
+        EXPLICIT_LE
+    } else {
+        guarded.transfer_syntax()
+    };
     let object = instance::data_set(guarded, guarded.dataset())?;
-    let object = object.with_meta(FileMetaTableBuilder::new().transfer_syntax(syntax)).map_err(library)?;
-    let decoded = object.decode_pixel_data_frame(frame).map_err(|error| {
-        DicomError::Unsupported { reason: format!("this image cannot be decoded ({syntax}): {error}") }
-    })?;
+    let object = object
+        .with_meta(FileMetaTableBuilder::new().transfer_syntax(syntax))
+        .map_err(library)?;
+    let decoded = object
+        .decode_pixel_data_frame(frame)
+        .map_err(|error| DicomError::Unsupported {
+            reason: format!("this image cannot be decoded ({syntax}): {error}"),
+        })?;
     let mut options = ConvertOptions::new().force_8bit();
-    if let Some((center, width)) = window.filter(|(center, width)| center.is_finite() && width.is_finite() && *width >= 1.0) {
+    if let Some((center, width)) =
+        window.filter(|(center, width)| center.is_finite() && width.is_finite() && *width >= 1.0)
+    {
         options = options.with_voi_lut(VoiLutOption::Custom(WindowLevel { center, width }));
     }
-    decoded.to_dynamic_image_with_options(0, &options).map_err(library)
+    decoded
+        .to_dynamic_image_with_options(0, &options)
+        .map_err(|error| DicomError::Unsupported {
+            reason: format!("this kind of image cannot be shown: {error}"),
+        })
 }
 
 fn write(picture: &DynamicImage, side_max: u32) -> Result<Vec<u8>, DicomError> {

@@ -8,9 +8,12 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use crate::fhir::clinical::words::{contained, dose, first_code, first_words, notes, range_words, taken, value_words};
 use crate::fhir::guard::{self, FhirError, Limits};
 use crate::fhir::ips;
 use crate::fhir::resource::{self, Concept, LOINC, PatientFacts, Period, hide};
+
+mod words;
 
 /// Most rows that one section of a summary may have.
 pub const ROWS_MAX: usize = 5_000;
@@ -231,7 +234,17 @@ pub struct Summary {
     pub procedures: Vec<EventRow>,
 }
 
-hide!(Recorder, Statement, Reaction, AllergyRow, MedicationRow, ProblemRow, ResultRow, EventRow, Summary);
+hide!(
+    Recorder,
+    Statement,
+    Reaction,
+    AllergyRow,
+    MedicationRow,
+    ProblemRow,
+    ResultRow,
+    EventRow,
+    Summary
+);
 
 /// Reads the bytes of a document Bundle.
 pub fn read(bytes: &[u8], limits: &Limits) -> Result<Summary, FhirError> {
@@ -240,12 +253,19 @@ pub fn read(bytes: &[u8], limits: &Limits) -> Result<Summary, FhirError> {
 
 /// Reads a document Bundle. Other Bundles and resources are refused.
 pub fn read_value(bundle: &Value) -> Result<Summary, FhirError> {
-    let refuse = |reason: &str| FhirError::Content { reason: reason.to_owned(), remedy: "ask for an IPS document Bundle" };
+    let refuse = |reason: &str| FhirError::Content {
+        reason: reason.to_owned(),
+        remedy: "ask for an IPS document Bundle",
+    };
     if resource::kind(bundle) != Some("Bundle") || resource::text(bundle, "type") != Some("document") {
         return Err(refuse("no document Bundle"));
     }
     let shelf = Shelf::open(bundle);
-    let composition = shelf.entries.first().map(|(_, value)| *value).filter(|value| resource::kind(value) == Some("Composition"));
+    let composition = shelf
+        .entries
+        .first()
+        .map(|(_, value)| *value)
+        .filter(|value| resource::kind(value) == Some("Composition"));
     let composition = composition.ok_or_else(|| refuse("the document does not start with a Composition"))?;
     let patient = shelf
         .find(resource::at(composition, "subject"))
@@ -254,7 +274,9 @@ pub fn read_value(bundle: &Value) -> Result<Summary, FhirError> {
     let mut summary = Summary {
         patient: PatientFacts::read(patient),
         organisation: shelf.name(resource::at(composition, "custodian")).or_else(|| {
-            resource::list(composition, "author").iter().find_map(|who| shelf.name(who))
+            resource::list(composition, "author")
+                .iter()
+                .find_map(|who| shelf.name(who))
         }),
         made: resource::text(composition, "date").map(str::to_owned),
         ..Summary::default()
@@ -281,13 +303,20 @@ struct Shelf<'v> {
 
 impl<'v> Shelf<'v> {
     fn open(bundle: &'v Value) -> Self {
-        let mut shelf = Self { entries: Vec::new(), by_url: HashMap::new(), by_name: HashMap::new() };
+        let mut shelf = Self {
+            entries: Vec::new(),
+            by_url: HashMap::new(),
+            by_name: HashMap::new(),
+        };
         for entry in resource::list(bundle, "entry") {
             let value = resource::at(entry, "resource");
             let Some(kind) = resource::kind(value) else { continue };
             let at = shelf.entries.len();
             let name = resource::text(value, "id").map(|id| format!("{kind}/{id}"));
-            let url = resource::text(entry, "fullUrl").map(str::to_owned).or_else(|| name.clone()).unwrap_or_default();
+            let url = resource::text(entry, "fullUrl")
+                .map(str::to_owned)
+                .or_else(|| name.clone())
+                .unwrap_or_default();
             shelf.by_url.entry(url.clone()).or_insert(at);
             if let Some(name) = name {
                 shelf.by_name.entry(name).or_insert(at);
@@ -312,8 +341,12 @@ impl<'v> Shelf<'v> {
     fn name(&self, link: &Value) -> Option<String> {
         let found = self.find(link);
         let inner = found.filter(|value| resource::kind(value) == Some("PractitionerRole"));
-        let found = inner.and_then(|role| self.find(resource::at(role, "practitioner"))).or(found);
-        found.and_then(resource::person_name).or_else(|| resource::text(link, "display").map(str::to_owned))
+        let found = inner
+            .and_then(|role| self.find(resource::at(role, "practitioner")))
+            .or(found);
+        found
+            .and_then(resource::person_name)
+            .or_else(|| resource::text(link, "display").map(str::to_owned))
     }
 
     fn recorder(&self, value: &Value, keys: &[&str]) -> Option<Recorder> {
@@ -324,14 +357,18 @@ impl<'v> Shelf<'v> {
         let name = self.name(link);
         let found = self.find(link);
         let stated = resource::text(link, "type").or_else(|| {
-            resource::text(link, "reference").and_then(resource::relative).map(|(kind, _)| kind)
+            resource::text(link, "reference")
+                .and_then(resource::relative)
+                .map(|(kind, _)| kind)
         });
         let role = match found.and_then(resource::kind).or(stated) {
             Some("Patient") => RecorderRole::Patient,
             Some("RelatedPerson") => RecorderRole::RelatedPerson,
             Some("Device") => RecorderRole::Device,
             Some("Organization") => RecorderRole::Organisation,
-            Some("Practitioner" | "PractitionerRole") => found.map_or(RecorderRole::Clinician, |who| self.profession(who)),
+            Some("Practitioner" | "PractitionerRole") => {
+                found.map_or(RecorderRole::Clinician, |who| self.profession(who))
+            }
             _ if name.is_some() => RecorderRole::Clinician,
             _ => return None,
         };
@@ -340,11 +377,21 @@ impl<'v> Shelf<'v> {
 
     fn profession(&self, who: &Value) -> RecorderRole {
         let mut codings = resource::codings(who, "code");
-        codings.extend(resource::list(who, "qualification").iter().flat_map(|one| resource::codings(one, "code")));
+        codings.extend(
+            resource::list(who, "qualification")
+                .iter()
+                .flat_map(|one| resource::codings(one, "code")),
+        );
         if resource::kind(who) == Some("Practitioner") {
             let id = resource::text(who, "id").unwrap_or_default();
-            for (_, role) in self.entries.iter().filter(|(_, value)| resource::kind(value) == Some("PractitionerRole")) {
-                let same = self.find(resource::at(role, "practitioner")).is_some_and(|one| resource::text(one, "id") == Some(id));
+            for (_, role) in self
+                .entries
+                .iter()
+                .filter(|(_, value)| resource::kind(value) == Some("PractitionerRole"))
+            {
+                let same = self
+                    .find(resource::at(role, "practitioner"))
+                    .is_some_and(|one| resource::text(one, "id") == Some(id));
                 if same {
                     codings.extend(resource::codings(role, "code"));
                 }
@@ -394,18 +441,26 @@ impl<'v> Shelf<'v> {
             let general = ips::is_no_known_allergy(&code);
             let wider = summary.no_known_allergies.is_none() || code.has(resource::SNOMED, "716186003");
             if general && wider && verification.as_deref() != Some("refuted") {
-                summary.no_known_allergies = Some(Statement { what: code, recorded, recorder, source: url.to_owned() });
+                summary.no_known_allergies = Some(Statement {
+                    what: code,
+                    recorded,
+                    recorder,
+                    source: url.to_owned(),
+                });
             }
             return;
         }
-        let reactions = resource::list(value, "reaction").iter().take(resource::ITEMS_MAX).map(|reaction| Reaction {
-            manifestations: resource::list(reaction, "manifestation")
-                .iter()
-                .filter_map(|one| Concept::read(one).words().map(str::to_owned))
-                .collect(),
-            severity: resource::text(reaction, "severity").map(str::to_owned),
-            description: resource::text(reaction, "description").map(str::to_owned),
-        });
+        let reactions = resource::list(value, "reaction")
+            .iter()
+            .take(resource::ITEMS_MAX)
+            .map(|reaction| Reaction {
+                manifestations: resource::list(reaction, "manifestation")
+                    .iter()
+                    .filter_map(|one| Concept::read(one).words().map(str::to_owned))
+                    .collect(),
+                severity: resource::text(reaction, "severity").map(str::to_owned),
+                description: resource::text(reaction, "description").map(str::to_owned),
+            });
         let row = AllergyRow {
             code,
             status: first_code(value, "clinicalStatus"),
@@ -421,7 +476,14 @@ impl<'v> Shelf<'v> {
             verification,
         };
         let refuted = row.verification.as_deref() == Some("refuted");
-        push(if refuted { &mut summary.refuted_allergies } else { &mut summary.allergies }, Some(row));
+        push(
+            if refuted {
+                &mut summary.refuted_allergies
+            } else {
+                &mut summary.allergies
+            },
+            Some(row),
+        );
     }
 
     fn medication(&self, url: &str, value: &Value) -> Option<MedicationRow> {
@@ -443,7 +505,9 @@ impl<'v> Shelf<'v> {
         let ordered = resource::kind(value) == Some("MedicationRequest");
         let dosage = resource::list(value, if ordered { "dosageInstruction" } else { "dosage" });
         let reason = ["reasonCode", "reason"].iter().find_map(|key| {
-            resource::list(value, key).iter().find_map(|one| Concept::read(one).words().map(str::to_owned))
+            resource::list(value, key)
+                .iter()
+                .find_map(|one| Concept::read(one).words().map(str::to_owned))
         });
         Some(MedicationRow {
             code,
@@ -451,7 +515,9 @@ impl<'v> Shelf<'v> {
             current: ips::is_current_medication(value),
             ordered,
             dose: dose(dosage),
-            route: dosage.iter().find_map(|one| resource::concept(one, "route").words().map(str::to_owned)),
+            route: dosage
+                .iter()
+                .find_map(|one| resource::concept(one, "route").words().map(str::to_owned)),
             form,
             reason,
             recorded: resource::moment(value, &["authoredOn", "dateAsserted"]),
@@ -488,9 +554,16 @@ impl<'v> Shelf<'v> {
         if ips::is_absence(&code) {
             return None;
         }
-        let parts = resource::list(value, "component").iter().take(resource::ITEMS_MAX).filter_map(|part| {
-            Some(format!("{} {}", resource::concept(part, "code").words()?, value_words(part)?))
-        });
+        let parts = resource::list(value, "component")
+            .iter()
+            .take(resource::ITEMS_MAX)
+            .filter_map(|part| {
+                Some(format!(
+                    "{} {}",
+                    resource::concept(part, "code").words()?,
+                    value_words(part)?
+                ))
+            });
         let own = value_words(value).or_else(|| resource::text(value, "conclusion").map(str::to_owned));
         let parts: Vec<String> = own.into_iter().chain(parts).collect();
         Some(ResultRow {
@@ -498,7 +571,10 @@ impl<'v> Shelf<'v> {
             status: resource::text(value, "status").map(str::to_owned),
             value: (!parts.is_empty()).then(|| parts.join("; ")),
             range: resource::list(value, "referenceRange").first().and_then(range_words),
-            interpretation: resource::codings(value, "interpretation").into_iter().next().map(|coding| coding.code),
+            interpretation: resource::codings(value, "interpretation")
+                .into_iter()
+                .next()
+                .map(|coding| coding.code),
             date: ips::date_of(value),
             recorder: self.recorder(value, &["performer"]),
             source: url.to_owned(),
@@ -508,15 +584,22 @@ impl<'v> Shelf<'v> {
     fn visit(&self, url: &str, value: &Value) -> EventRow {
         let class = resource::Coding::read(resource::at(value, "class"));
         EventRow {
-            code: resource::list(value, "type").first().map(Concept::read).unwrap_or_default(),
+            code: resource::list(value, "type")
+                .first()
+                .map(Concept::read)
+                .unwrap_or_default(),
             status: resource::text(value, "status").map(str::to_owned),
             class: class.map(|class| class.display.unwrap_or(class.code)),
             period: resource::period(value, "period"),
             reason: first_words(value, "reasonCode"),
             place: self.name(resource::at(value, "serviceProvider")).or_else(|| {
-                resource::list(value, "location").iter().find_map(|one| self.name(resource::at(one, "location")))
+                resource::list(value, "location")
+                    .iter()
+                    .find_map(|one| self.name(resource::at(one, "location")))
             }),
-            recorder: resource::list(value, "participant").iter().find_map(|one| self.recorder(one, &["individual"])),
+            recorder: resource::list(value, "participant")
+                .iter()
+                .find_map(|one| self.recorder(one, &["individual"])),
             study_uid: None,
             source: url.to_owned(),
         }
@@ -525,19 +608,32 @@ impl<'v> Shelf<'v> {
     fn imaging(&self, url: &str, value: &Value) -> EventRow {
         let series = resource::list(value, "series");
         let modality = resource::coding_list(value, "modality").into_iter().next().or_else(|| {
-            series.iter().find_map(|one| resource::Coding::read(resource::at(one, "modality")))
+            series
+                .iter()
+                .find_map(|one| resource::Coding::read(resource::at(one, "modality")))
         });
-        let uid = resource::list(value, "identifier").iter().find_map(|one| resource::text(one, "value")?.strip_prefix("urn:oid:"));
-        let mut code = resource::list(value, "procedureCode").first().map(Concept::read).unwrap_or_default();
+        let uid = resource::list(value, "identifier")
+            .iter()
+            .find_map(|one| resource::text(one, "value")?.strip_prefix("urn:oid:"));
+        let mut code = resource::list(value, "procedureCode")
+            .first()
+            .map(Concept::read)
+            .unwrap_or_default();
         if code.is_empty() {
-            let title = series.iter().flat_map(|one| resource::list(one, "instance")).find_map(|one| resource::text(one, "title"));
+            let title = series
+                .iter()
+                .flat_map(|one| resource::list(one, "instance"))
+                .find_map(|one| resource::text(one, "title"));
             code.text = resource::text(value, "description").or(title).map(str::to_owned);
         }
         EventRow {
             code,
             status: resource::text(value, "status").map(str::to_owned),
             class: modality.map(|modality| modality.code),
-            period: Period { start: resource::text(value, "started").map(str::to_owned), end: None },
+            period: Period {
+                start: resource::text(value, "started").map(str::to_owned),
+                end: None,
+            },
             reason: first_words(value, "reasonCode"),
             place: self.name(resource::at(value, "location")),
             recorder: self.recorder(value, &["interpreter", "referrer"]),
@@ -553,7 +649,15 @@ impl<'v> Shelf<'v> {
         }
         let mut period = resource::period(value, "performedPeriod");
         period.start = period.start.or_else(|| {
-            resource::moment(value, &["occurrenceDateTime", "occurrenceString", "performedDateTime", "performedString"])
+            resource::moment(
+                value,
+                &[
+                    "occurrenceDateTime",
+                    "occurrenceString",
+                    "performedDateTime",
+                    "performedString",
+                ],
+            )
         });
         Some(EventRow {
             code,
@@ -577,8 +681,26 @@ fn push<T>(rows: &mut Vec<T>, row: Option<T>) {
 
 /// The entries of a section, if the Composition has that section with entries.
 fn section_members(shelf: &Shelf<'_>, composition: &Value, code: &str) -> Option<Vec<usize>> {
-    let section = resource::list(composition, "section").iter().find(|section| resource::concept(section, "code").has(LOINC, code))?;
-    Some(resource::list(section, "entry").iter().filter_map(|link| shelf.number(resource::text(link, "reference")?)).collect())
+    let section = resource::list(composition, "section")
+        .iter()
+        .find(|section| resource::concept(section, "code").has(LOINC, code))?;
+    let mut members = Vec::new();
+    let mut open: Vec<&Value> = resource::list(section, "entry").iter().collect();
+    // A panel stands for its members.
+    while let Some(link) = open.pop() {
+        let Some(at) = resource::text(link, "reference").and_then(|reference| shelf.number(reference)) else {
+            continue;
+        };
+        if members.contains(&at) || members.len() >= ROWS_MAX {
+            continue;
+        }
+        members.push(at);
+        if let Some((_, value)) = shelf.entries.get(at) {
+            open.extend(resource::list(value, "hasMember"));
+            open.extend(resource::list(value, "result"));
+        }
+    }
+    Some(members)
 }
 
 /// The allergy section itself may say that nothing is known (`nilknown`).
@@ -593,92 +715,6 @@ fn section_statement(shelf: &Shelf<'_>, composition: &Value) -> Option<Statement
         recorder: shelf.recorder(composition, &["author"]),
         source: "section".to_owned(),
     })
-}
-
-fn contained<'v>(value: &'v Value, link: &Value) -> Option<&'v Value> {
-    let local = resource::text(link, "reference")?.strip_prefix('#')?;
-    resource::list(value, "contained").iter().find(|one| resource::text(one, "id") == Some(local))
-}
-
-fn first_code(value: &Value, key: &str) -> Option<String> {
-    resource::codings(value, key).into_iter().next().map(|coding| coding.code)
-}
-
-fn first_words(value: &Value, key: &str) -> Option<String> {
-    resource::list(value, key).iter().find_map(|one| Concept::read(one).words().map(str::to_owned))
-}
-
-fn notes(value: &Value) -> Vec<String> {
-    resource::list(value, "note").iter().take(resource::ITEMS_MAX).filter_map(|note| resource::text(note, "text")).map(str::to_owned).collect()
-}
-
-fn taken(value: &Value) -> Period {
-    let period = resource::period(value, "effectivePeriod");
-    let start = period.start.or_else(|| resource::text(value, "effectiveDateTime").map(str::to_owned));
-    Period { start, end: period.end }
-}
-
-fn dose(dosage: &[Value]) -> Option<String> {
-    let one = |dosage: &Value| {
-        if let Some(text) = resource::text(dosage, "text").or_else(|| resource::text(dosage, "patientInstruction")) {
-            return Some(text.to_owned());
-        }
-        let amount = resource::list(dosage, "doseAndRate").iter().find_map(|rate| quantity(resource::at(rate, "doseQuantity")));
-        let timing = resource::at(dosage, "timing");
-        let words = resource::concept(timing, "code").words().map(str::to_owned).or_else(|| repeat(resource::at(timing, "repeat")));
-        let parts: Vec<String> = [amount, words].into_iter().flatten().collect();
-        (!parts.is_empty()).then(|| parts.join(", "))
-    };
-    let lines: Vec<String> = dosage.iter().take(resource::ITEMS_MAX).filter_map(one).collect();
-    (!lines.is_empty()).then(|| lines.join("; "))
-}
-
-fn repeat(repeat: &Value) -> Option<String> {
-    let number = |key: &str| repeat.get(key).map(Value::to_string);
-    let unit = match resource::text(repeat, "periodUnit")? {
-        "s" => "seconds",
-        "min" => "minutes",
-        "h" => "hours",
-        "d" => "days",
-        "wk" => "weeks",
-        "mo" => "months",
-        "a" => "years",
-        _ => return None,
-    };
-    Some(format!("{} times every {} {unit}", number("frequency")?, number("period")?))
-}
-
-fn quantity(value: &Value) -> Option<String> {
-    let number = value.get("value").filter(|number| number.is_number())?;
-    let unit = resource::text(value, "unit").or_else(|| resource::text(value, "code")).unwrap_or_default();
-    let sign = resource::text(value, "comparator").unwrap_or_default();
-    Some(format!("{sign}{number} {unit}").trim().to_owned())
-}
-
-fn value_words(value: &Value) -> Option<String> {
-    let flag = |key: &str| value.get(key).and_then(Value::as_bool).map(|flag| if flag { "yes" } else { "no" }.to_owned());
-    quantity(resource::at(value, "valueQuantity"))
-        .or_else(|| resource::concept(value, "valueCodeableConcept").words().map(str::to_owned))
-        .or_else(|| resource::text(value, "valueString").map(str::to_owned))
-        .or_else(|| value.get("valueInteger").filter(|number| number.is_number()).map(Value::to_string))
-        .or_else(|| resource::text(value, "valueDateTime").map(str::to_owned))
-        .or_else(|| flag("valueBoolean"))
-        .or_else(|| {
-            let range = resource::at(value, "valueRange");
-            Some(format!("{} to {}", quantity(resource::at(range, "low"))?, quantity(resource::at(range, "high"))?))
-        })
-}
-
-fn range_words(range: &Value) -> Option<String> {
-    if let Some(text) = resource::text(range, "text") {
-        return Some(text.to_owned());
-    }
-    match (quantity(resource::at(range, "low")), quantity(resource::at(range, "high"))) {
-        (Some(low), Some(high)) => Some(format!("{low} to {high}")),
-        (Some(low), None) => Some(format!("from {low}")),
-        (None, Some(high)) => Some(format!("up to {high}")),
-        (None, None) => None,
-    }
 }
 
 #[cfg(test)]

@@ -126,62 +126,151 @@ hide!(Person, FixtureRecord, FixturePatient);
 
 /// One patient of one organisation, all facts chosen by `seed`.
 pub fn generate(seed: u64, site: Site) -> FixtureRecord {
-    const FAMILIES: [&str; 8] = ["Ashdown", "Birkeland", "Castellano", "Dimitrov", "Eriksen", "Fontaine", "Grady", "Hollis"];
+    let mut dice = Dice(seed.wrapping_mul(2).wrapping_add(1));
+    let person = somebody(&mut dice);
+    let mut chart = Chart::new(site, &format!("S{seed:06}"), &person);
+    let visit = chart.visit("2025-03-04", "AMB", "185349003", "Encounter for check up");
+    if dice.pick(3) == 0 {
+        chart.allergy(
+            "2019-05-02",
+            ("91936005", "Allergy to penicillin"),
+            "high",
+            Some(("271807003", "Eruption of skin", "moderate")),
+        );
+    } else {
+        chart.no_known_allergies("2024-11-20");
+    }
+    chart.problem(
+        "2016-02-01",
+        ("59621000", "Essential hypertension"),
+        "active",
+        Some(&visit),
+    );
+    chart.drug("2024-02-10", &LISINOPRIL, "10 mg once daily", "active");
+    if dice.pick(2) == 0 {
+        chart.problem("2018-07-15", ("44054006", "Diabetes mellitus type 2"), "active", None);
+        chart.drug(
+            "2023-08-01",
+            &METFORMIN_ER,
+            "500 mg once daily with the evening meal",
+            "active",
+        );
+        chart.result(
+            "2025-03-04",
+            ("4548-4", "Hemoglobin A1c/Hemoglobin.total in Blood"),
+            7.1,
+            "%",
+        );
+    }
+    chart.result("2025-03-04", CREATININE, 0.9, "mg/dL");
+    chart.vaccine("2024-10-12");
+    chart.note(&Note::text(
+        "2025-03-04",
+        ("11506-3", "Progress note"),
+        "Clinic visit",
+        "Routine check. Blood pressure 128/78. No change.",
+    ));
+    chart.note(&Note::pdf(
+        "2025-03-05",
+        ("34133-9", "Summary of episode note"),
+        "Visit summary",
+        "Routine check, no change of treatment.",
+    ));
+    chart.finish()
+}
+
+/// A small linear congruential generator: variety, not randomness.
+struct Dice(u64);
+
+impl Dice {
+    fn pick(&mut self, count: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(self.0 >> 40).unwrap_or_default() % count.max(1)
+    }
+}
+
+fn somebody(dice: &mut Dice) -> Person {
+    const FAMILIES: [&str; 8] = [
+        "Ashdown",
+        "Birkeland",
+        "Castellano",
+        "Dimitrov",
+        "Eriksen",
+        "Fontaine",
+        "Grady",
+        "Hollis",
+    ];
     const WOMEN: [&str; 6] = ["Amelia", "Beatriz", "Chloe", "Dagny", "Elif", "Freya"];
     const MEN: [&str; 6] = ["Anton", "Bruno", "Caleb", "Dario", "Emil", "Felix"];
-    const BORN: [&str; 8] =
-        ["1938-02-11", "1947-09-30", "1955-06-04", "1963-12-19", "1971-04-27", "1984-08-08", "1992-01-15", "2003-10-22"];
-    let mut dice = seed.wrapping_mul(2).wrapping_add(1);
-    let mut pick = |count: usize| {
-        dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        usize::try_from(dice >> 40).unwrap_or_default() % count.max(1)
-    };
-    let woman = pick(2) == 0;
+    const BORN: [&str; 8] = [
+        "1938-02-11",
+        "1947-09-30",
+        "1955-06-04",
+        "1963-12-19",
+        "1971-04-27",
+        "1984-08-08",
+        "1992-01-15",
+        "2003-10-22",
+    ];
+    let woman = dice.pick(2) == 0;
     let names = if woman { WOMEN } else { MEN };
-    let person = Person {
-        family: FAMILIES.get(pick(8)).copied().unwrap_or("Ashdown"),
-        given: vec![names.get(pick(6)).copied().unwrap_or("Amelia")],
-        born: BORN.get(pick(8)).copied().unwrap_or("1955-06-04"),
+    Person {
+        family: FAMILIES.get(dice.pick(8)).copied().unwrap_or("Ashdown"),
+        given: vec![names.get(dice.pick(6)).copied().unwrap_or("Amelia")],
+        born: BORN.get(dice.pick(8)).copied().unwrap_or("1955-06-04"),
         sex: if woman { "female" } else { "male" },
         street: "4 Mill Row",
         city: "Harbourton",
         postal_code: "55012",
         phone: None,
         regional_id: None,
-    };
-    let mut chart = Chart::new(site, &format!("S{seed:06}"), &person);
-    let visit = chart.visit("2025-03-04", "AMB", "185349003", "Encounter for check up");
-    if pick(3) == 0 {
-        chart.allergy("2019-05-02", ("91936005", "Allergy to penicillin"), "high", Some(("271807003", "Eruption of skin", "moderate")));
-    } else {
-        chart.no_known_allergies("2024-11-20");
     }
-    chart.problem("2016-02-01", ("59621000", "Essential hypertension"), "active", Some(&visit));
-    chart.drug("2024-02-10", &LISINOPRIL, "10 mg once daily", "active");
-    if pick(2) == 0 {
-        chart.problem("2018-07-15", ("44054006", "Diabetes mellitus type 2"), "active", None);
-        chart.drug("2023-08-01", &METFORMIN_ER, "500 mg once daily with the evening meal", "active");
-        chart.result("2025-03-04", ("4548-4", "Hemoglobin A1c/Hemoglobin.total in Blood"), 7.1, "%");
-    }
-    chart.result("2025-03-04", CREATININE, 0.9, "mg/dL");
-    chart.vaccine("2024-10-12");
-    chart.note(&Note::text("2025-03-04", ("11506-3", "Progress note"), "Clinic visit", "Routine check. Blood pressure 128/78. No change."));
-    chart.note(&Note::pdf("2025-03-05", ("34133-9", "Summary of episode note"), "Visit summary", "Routine check, no change of treatment."));
-    chart.finish()
 }
 
 /// The people of the demonstration.
 pub fn region_population() -> Vec<FixturePatient> {
-    vec![okafor(), halvorsen(), marquez(), abernathy(), nguyen(), kowalski(), lindqvist()]
+    vec![
+        okafor(),
+        halvorsen(),
+        marquez(),
+        abernathy(),
+        nguyen(),
+        kowalski(),
+        lindqvist(),
+    ]
 }
 
-const WARFARIN: Drug = Drug { code: "855332", name: "Warfarin Sodium 5 MG Oral Tablet" };
-const CLARITHROMYCIN: Drug = Drug { code: "21212", name: "Clarithromycin" };
-const METFORMIN: Drug = Drug { code: "6809", name: "Metformin" };
-const METFORMIN_ER: Drug = Drug { code: "860975", name: "24 HR Metformin hydrochloride 500 MG Extended Release Oral Tablet" };
-const LISINOPRIL: Drug = Drug { code: "314076", name: "lisinopril 10 MG Oral Tablet" };
-const SIMVASTATIN_10: Drug = Drug { code: "314231", name: "Simvastatin 10 MG Oral Tablet" };
-const SIMVASTATIN_20: Drug = Drug { code: "312961", name: "Simvastatin 20 MG Oral Tablet" };
+const WARFARIN: Drug = Drug {
+    code: "855332",
+    name: "Warfarin Sodium 5 MG Oral Tablet",
+};
+const CLARITHROMYCIN: Drug = Drug {
+    code: "21212",
+    name: "Clarithromycin",
+};
+const METFORMIN: Drug = Drug {
+    code: "6809",
+    name: "Metformin",
+};
+const METFORMIN_ER: Drug = Drug {
+    code: "860975",
+    name: "24 HR Metformin hydrochloride 500 MG Extended Release Oral Tablet",
+};
+const LISINOPRIL: Drug = Drug {
+    code: "314076",
+    name: "lisinopril 10 MG Oral Tablet",
+};
+const SIMVASTATIN_10: Drug = Drug {
+    code: "314231",
+    name: "Simvastatin 10 MG Oral Tablet",
+};
+const SIMVASTATIN_20: Drug = Drug {
+    code: "312961",
+    name: "Simvastatin 20 MG Oral Tablet",
+};
 const PENICILLIN: (&str, &str) = ("764146007", "Substance with penicillin structure");
 const ANAPHYLAXIS: (&str, &str, &str) = ("39579001", "Anaphylaxis", "severe");
 const FIBRILLATION: (&str, &str) = ("49436004", "Atrial fibrillation");
@@ -222,16 +311,16 @@ fn okafor() -> FixturePatient {
     city.drug("2025-11-05", &METFORMIN, "500 mg twice daily", "active");
     city.result("2025-11-04", INR, 2.4, "1");
     city.result("2025-11-04", CREATININE, 1.1, "mg/dL");
-    city.note(&Note::pdf("2025-11-06", DISCHARGE, "Discharge summary", "Atrial fibrillation, rate controlled. Warfarin 5 mg, INR target 2 to 3."));
-    let older = Person { given: vec!["Grace", "N"], street: "3 Orchard Lane", postal_code: "55022", phone: None, ..person.clone() };
-    let mut anne = Chart::new(Site::StAnne, "SA-0088123", &older);
-    let emergency = anne.visit("2026-01-19", "EMER", "50849002", "Emergency room admission");
-    anne.allergy("2023-02-08", PENICILLIN, "high", Some(ANAPHYLAXIS));
-    anne.problem("2026-01-19", PNEUMONIA, "active", Some(&emergency));
-    anne.drug("2026-01-19", &CLARITHROMYCIN, "500 mg twice daily for 7 days", "active");
-    anne.note(&Note::text("2026-01-20", DISCHARGE, "Emergency department summary", "Community-acquired pneumonia. Clarithromycin because of penicillin anaphylaxis. Seen alone, medication list not available."));
-    anne.note(&Note::text("2022-05-11", HISTORY, "Substance use treatment summary", "Completed a 12-week outpatient programme.").sensitive(&["R"], &["ETH", "42CFRPart2"]));
-    let unregistered = Person { regional_id: None, ..person.clone() };
+    city.note(&Note::pdf(
+        "2025-11-06",
+        DISCHARGE,
+        "Discharge summary",
+        "Atrial fibrillation, rate controlled. Warfarin 5 mg, INR target 2 to 3.",
+    ));
+    let unregistered = Person {
+        regional_id: None,
+        ..person.clone()
+    };
     let mut harbour = Chart::new(Site::HarbourGp, "H3391", &unregistered);
     harbour.visit("2025-08-22", "AMB", "185349003", "Encounter for check up");
     harbour.no_known_allergies("2017-03-01");
@@ -241,13 +330,62 @@ fn okafor() -> FixturePatient {
     harbour.drug("2025-08-22", &LISINOPRIL, "10 mg once daily", "active");
     harbour.result("2025-08-22", A1C, 7.4, "%");
     harbour.vaccine("2025-10-02");
-    harbour.note(&Note::text("2025-08-22", PROGRESS, "Clinic visit", "Diabetes review. Metformin raised to 1000 mg twice daily."));
-    harbour.note(&Note::text("2024-02-27", PROGRESS, "Psychotherapy session note", "Session content.").sensitive(&["R"], &["PSYTHPN"]));
-    let mut north = Chart::new(Site::NorthImaging, "NI-55120", &person);
+    harbour.note(&Note::text(
+        "2025-08-22",
+        PROGRESS,
+        "Clinic visit",
+        "Diabetes review. Metformin raised to 1000 mg twice daily.",
+    ));
+    harbour.note(
+        &Note::text("2024-02-27", PROGRESS, "Psychotherapy session note", "Session content.")
+            .sensitive(&["R"], &["PSYTHPN"]),
+    );
+    let records = vec![
+        city.finish(),
+        okafor_at_st_anne(&person),
+        harbour.finish(),
+        okafor_at_north_imaging(&person),
+    ];
+    of(person, records)
+}
+
+fn okafor_at_st_anne(person: &Person) -> FixtureRecord {
+    let older = Person {
+        given: vec!["Grace", "N"],
+        street: "3 Orchard Lane",
+        postal_code: "55022",
+        phone: None,
+        ..person.clone()
+    };
+    let mut anne = Chart::new(Site::StAnne, "SA-0088123", &older);
+    let emergency = anne.visit("2026-01-19", "EMER", "50849002", "Emergency room admission");
+    anne.allergy("2023-02-08", PENICILLIN, "high", Some(ANAPHYLAXIS));
+    anne.problem("2026-01-19", PNEUMONIA, "active", Some(&emergency));
+    anne.drug("2026-01-19", &CLARITHROMYCIN, "500 mg twice daily for 7 days", "active");
+    anne.note(&Note::text("2026-01-20", DISCHARGE, "Emergency department summary", "Community-acquired pneumonia. Clarithromycin because of penicillin anaphylaxis. Seen alone, medication list not available."));
+    anne.note(
+        &Note::text(
+            "2022-05-11",
+            HISTORY,
+            "Substance use treatment summary",
+            "Completed a 12-week outpatient programme.",
+        )
+        .sensitive(&["R"], &["ETH", "42CFRPart2"]),
+    );
+    anne.finish()
+}
+
+fn okafor_at_north_imaging(person: &Person) -> FixtureRecord {
+    let mut north = Chart::new(Site::NorthImaging, "NI-55120", person);
     north.visit("2025-11-03", "AMB", "308335008", "Patient encounter procedure");
     north.study("2025-11-03", "CT head without contrast", 600, 512);
-    north.note(&Note::pdf("2025-11-03", IMAGING_REPORT, "CT head report", "No haemorrhage. Age-appropriate ventricles."));
-    of(person, vec![city.finish(), anne.finish(), harbour.finish(), north.finish()])
+    north.note(&Note::pdf(
+        "2025-11-03",
+        IMAGING_REPORT,
+        "CT head report",
+        "No haemorrhage. Age-appropriate ventricles.",
+    ));
+    north.finish()
 }
 
 fn halvorsen() -> FixturePatient {
@@ -270,15 +408,29 @@ fn halvorsen() -> FixturePatient {
     city.drug("2025-05-16", &SIMVASTATIN_20, "20 mg at night", "active");
     city.drug("2024-01-10", &LISINOPRIL, "10 mg once daily", "stopped");
     city.result("2025-05-15", CREATININE, 1.4, "mg/dL");
-    city.note(&Note::pdf("2025-05-18", DISCHARGE, "Discharge summary", "Pneumonia, recovered. Lisinopril stopped."));
-    let short = Person { given: vec!["Erik"], phone: None, ..person.clone() };
+    city.note(&Note::pdf(
+        "2025-05-18",
+        DISCHARGE,
+        "Discharge summary",
+        "Pneumonia, recovered. Lisinopril stopped.",
+    ));
+    let short = Person {
+        given: vec!["Erik"],
+        phone: None,
+        ..person.clone()
+    };
     let mut harbour = Chart::new(Site::HarbourGp, "H0172", &short);
     harbour.visit("2025-01-09", "AMB", "185349003", "Encounter for check up");
     harbour.problem("2010-01-12", HYPERTENSION, "active", None);
     harbour.drug("2025-01-09", &LISINOPRIL, "10 mg once daily", "active");
     harbour.drug("2025-01-09", &SIMVASTATIN_10, "10 mg at night", "active");
     harbour.vaccine("2024-10-20");
-    harbour.note(&Note::text("2025-01-09", PROGRESS, "Clinic visit", "Blood pressure 142/84. Continue lisinopril."));
+    harbour.note(&Note::text(
+        "2025-01-09",
+        PROGRESS,
+        "Clinic visit",
+        "Blood pressure 142/84. Continue lisinopril.",
+    ));
     of(person, vec![city.finish(), harbour.finish()])
 }
 
@@ -294,21 +446,39 @@ fn marquez() -> FixturePatient {
         phone: Some("+1-555-0171"),
         regional_id: Some("R-7719-4402"),
     };
-    let married = Person { family: "Marquez Doyle", ..person.clone() };
+    let married = Person {
+        family: "Marquez Doyle",
+        ..person.clone()
+    };
     let mut anne = Chart::new(Site::StAnne, "SA-0091455", &married);
     anne.visit("2025-09-30", "EMER", "50849002", "Emergency room admission");
     anne.allergy("2025-09-30", ("91934008", "Allergy to nut"), "high", Some(ANAPHYLAXIS));
     anne.problem("1996-05-01", ASTHMA, "active", None);
-    anne.note(&Note::text("2025-09-30", DISCHARGE, "Emergency department summary", "Anaphylaxis after walnuts. Observed for six hours."));
+    anne.note(&Note::text(
+        "2025-09-30",
+        DISCHARGE,
+        "Emergency department summary",
+        "Anaphylaxis after walnuts. Observed for six hours.",
+    ));
     let mut harbour = Chart::new(Site::HarbourGp, "H2210", &person);
     harbour.visit("2025-10-07", "AMB", "185349003", "Encounter for check up");
     harbour.allergy("2025-10-07", ("91934008", "Allergy to nut"), "high", Some(ANAPHYLAXIS));
     harbour.problem("1996-05-01", ASTHMA, "active", None);
     harbour.vaccine("2025-10-07");
-    harbour.note(&Note::text("2025-10-07", PROGRESS, "Clinic visit", "Action plan for anaphylaxis explained."));
+    harbour.note(&Note::text(
+        "2025-10-07",
+        PROGRESS,
+        "Clinic visit",
+        "Action plan for anaphylaxis explained.",
+    ));
     let mut north = Chart::new(Site::NorthImaging, "NI-60233", &person);
     north.study("2024-06-18", "CT head after fall", 24, 256);
-    north.note(&Note::text("2024-06-18", IMAGING_REPORT, "CT head report", "Normal study."));
+    north.note(&Note::text(
+        "2024-06-18",
+        IMAGING_REPORT,
+        "CT head report",
+        "Normal study.",
+    ));
     of(person, vec![anne.finish(), harbour.finish(), north.finish()])
 }
 
@@ -326,14 +496,34 @@ fn abernathy() -> FixturePatient {
     };
     let mut city = Chart::new(Site::CityGeneral, "CG-300871", &person);
     city.visit("2025-12-11", "AMB", "185349003", "Encounter for check up");
-    city.allergy("2011-08-19", PENICILLIN, "low", Some(("271807003", "Eruption of skin", "mild")));
+    city.allergy(
+        "2011-08-19",
+        PENICILLIN,
+        "low",
+        Some(("271807003", "Eruption of skin", "mild")),
+    );
     city.problem("2020-03-03", DIABETES, "active", None);
-    city.drug("2025-12-11", &METFORMIN_ER, "500 mg once daily with the evening meal", "active");
+    city.drug(
+        "2025-12-11",
+        &METFORMIN_ER,
+        "500 mg once daily with the evening meal",
+        "active",
+    );
     city.result("2025-12-11", A1C, 6.8, "%");
-    city.note(&Note::text("2025-12-11", PROGRESS, "Diabetes clinic letter", "Stable on metformin."));
+    city.note(&Note::text(
+        "2025-12-11",
+        PROGRESS,
+        "Diabetes clinic letter",
+        "Stable on metformin.",
+    ));
     let mut north = Chart::new(Site::NorthImaging, "NI-60871", &person);
     north.study("2025-12-15", "CT head, headache", 24, 256);
-    north.note(&Note::pdf("2025-12-15", IMAGING_REPORT, "CT head report", "No acute finding."));
+    north.note(&Note::pdf(
+        "2025-12-15",
+        IMAGING_REPORT,
+        "CT head report",
+        "No acute finding.",
+    ));
     of(person, vec![city.finish(), north.finish()])
 }
 
@@ -353,12 +543,30 @@ fn nguyen() -> FixturePatient {
     harbour.visit("2025-06-16", "AMB", "185349003", "Encounter for check up");
     harbour.no_known_allergies("2025-06-16");
     harbour.vaccine("2025-06-16");
-    harbour.note(&Note::text("2025-06-16", PROGRESS, "Clinic visit", "Well. Advice on sleep."));
+    harbour.note(&Note::text(
+        "2025-06-16",
+        PROGRESS,
+        "Clinic visit",
+        "Well. Advice on sleep.",
+    ));
     let mut anne = Chart::new(Site::StAnne, "SA-0102277", &person);
     anne.visit("2025-02-03", "EMER", "50849002", "Emergency room admission");
     anne.no_known_allergies("2025-02-03");
-    anne.note(&Note::text("2025-02-04", HISTORY, "Substance use consultation", "Consultation notes.").sensitive(&["R"], &["ETH", "42CFRPart2"]));
-    anne.note(&Note::text("2025-02-03", DISCHARGE, "Emergency department summary", "Syncope, recovered, discharged home."));
+    anne.note(
+        &Note::text(
+            "2025-02-04",
+            HISTORY,
+            "Substance use consultation",
+            "Consultation notes.",
+        )
+        .sensitive(&["R"], &["ETH", "42CFRPart2"]),
+    );
+    anne.note(&Note::text(
+        "2025-02-03",
+        DISCHARGE,
+        "Emergency department summary",
+        "Syncope, recovered, discharged home.",
+    ));
     of(person, vec![harbour.finish(), anne.finish()])
 }
 
@@ -379,18 +587,42 @@ fn kowalski() -> FixturePatient {
     city.problem("2019-01-20", FIBRILLATION, "active", None);
     city.drug("2024-09-15", &WARFARIN, "2.5 mg once daily", "active");
     city.result("2024-09-14", INR, 2.9, "1");
-    city.note(&Note::pdf("2024-09-16", DISCHARGE, "Discharge summary", "Fall without fracture. Warfarin continued."));
-    let moved = Person { street: "12 Rosewood Home", postal_code: "55107", ..person.clone() };
+    city.note(&Note::pdf(
+        "2024-09-16",
+        DISCHARGE,
+        "Discharge summary",
+        "Fall without fracture. Warfarin continued.",
+    ));
+    let moved = Person {
+        street: "12 Rosewood Home",
+        postal_code: "55107",
+        ..person.clone()
+    };
     let mut anne = Chart::new(Site::StAnne, "SA-0033019", &moved);
     anne.visit("2025-12-27", "IMP", "32485007", "Hospital admission");
-    anne.allergy("2025-12-27", ("91936005", "Allergy to penicillin"), "unable-to-assess", None);
+    anne.allergy(
+        "2025-12-27",
+        ("91936005", "Allergy to penicillin"),
+        "unable-to-assess",
+        None,
+    );
     anne.problem("2019-01-20", FIBRILLATION, "active", None);
     anne.drug("2025-12-28", &WARFARIN, "5 mg once daily", "active");
     anne.result("2025-12-28", INR, 4.1, "1");
-    anne.note(&Note::text("2026-01-02", DISCHARGE, "Discharge summary", "INR above range on admission. Dose to be checked by the clinic."));
+    anne.note(&Note::text(
+        "2026-01-02",
+        DISCHARGE,
+        "Discharge summary",
+        "INR above range on admission. Dose to be checked by the clinic.",
+    ));
     let mut north = Chart::new(Site::NorthImaging, "NI-41190", &moved);
     north.study("2025-12-28", "CT head on anticoagulant", 32, 256);
-    north.note(&Note::text("2025-12-28", IMAGING_REPORT, "CT head report", "No haemorrhage."));
+    north.note(&Note::text(
+        "2025-12-28",
+        IMAGING_REPORT,
+        "CT head report",
+        "No haemorrhage.",
+    ));
     of(person, vec![city.finish(), anne.finish(), north.finish()])
 }
 
@@ -410,12 +642,22 @@ fn lindqvist() -> FixturePatient {
     harbour.visit("2025-03-19", "AMB", "185349003", "Encounter for check up");
     harbour.problem("2009-06-01", ASTHMA, "active", None);
     harbour.vaccine("2025-03-19");
-    harbour.note(&Note::text("2025-03-19", PROGRESS, "Clinic visit", "Asthma well controlled."));
+    harbour.note(&Note::text(
+        "2025-03-19",
+        PROGRESS,
+        "Clinic visit",
+        "Asthma well controlled.",
+    ));
     let mut city = Chart::new(Site::CityGeneral, "CG-311204", &person);
     city.visit("2025-07-01", "EMER", "50849002", "Emergency room admission");
     city.no_known_allergies("2025-07-01");
     city.problem("2009-06-01", ASTHMA, "active", None);
-    city.note(&Note::text("2025-07-01", DISCHARGE, "Emergency department summary", "Ankle sprain."));
+    city.note(&Note::text(
+        "2025-07-01",
+        DISCHARGE,
+        "Emergency department summary",
+        "Ankle sprain.",
+    ));
     of(person, vec![harbour.finish(), city.finish()])
 }
 
@@ -425,7 +667,14 @@ fn uuid(text: &str) -> String {
     let mut name = hex::encode(Sha256::digest(text.as_bytes()));
     name.truncate(32);
     let part = |from: usize, to: usize| name.get(from..to).unwrap_or_default();
-    format!("{}-{}-8{}-8{}-{}", part(0, 8), part(8, 12), part(13, 16), part(17, 20), part(20, 32))
+    format!(
+        "{}-{}-8{}-8{}-{}",
+        part(0, 8),
+        part(8, 12),
+        part(13, 16),
+        part(17, 20),
+        part(20, 32)
+    )
 }
 
 fn concept(system: &str, (code, display): (&str, &str)) -> Value {

@@ -42,7 +42,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: INPUT_BYTES_MAX, depth: DEPTH_MAX, string_bytes: STRING_BYTES_MAX, nodes: NODES_MAX }
+        Self {
+            bytes: INPUT_BYTES_MAX,
+            depth: DEPTH_MAX,
+            string_bytes: STRING_BYTES_MAX,
+            nodes: NODES_MAX,
+        }
     }
 }
 
@@ -50,7 +55,9 @@ impl Default for Limits {
 #[derive(Debug, thiserror::Error)]
 pub enum FhirError {
     /// The input is larger than the limit.
-    #[error("the input has {found} bytes, more than the {limit} allowed: split it into smaller Bundles or ndjson lines")]
+    #[error(
+        "the input has {found} bytes, more than the {limit} allowed: split it into smaller Bundles or ndjson lines"
+    )]
     TooLarge {
         /// Bytes found.
         found: usize,
@@ -107,11 +114,20 @@ pub enum FhirError {
 /// Reads one JSON value under `limits`.
 pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Value, FhirError> {
     if bytes.len() > limits.bytes {
-        return Err(FhirError::TooLarge { found: bytes.len(), limit: limits.bytes });
+        return Err(FhirError::TooLarge {
+            found: bytes.len(),
+            limit: limits.bytes,
+        });
     }
     let text = std::str::from_utf8(bytes).map_err(|error| not_utf8(bytes, error.valid_up_to()))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut walk = Walk { limits, depth: 0, nodes: 0, path: Vec::new(), remedy: None };
+    let mut walk = Walk {
+        limits,
+        depth: 0,
+        nodes: 0,
+        path: Vec::new(),
+        remedy: None,
+    };
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = Seed(&mut walk).deserialize(&mut reader);
     match value.and_then(|value| reader.end().map(|()| value)) {
@@ -160,7 +176,12 @@ pub fn parse_lines<'b>(
 fn not_utf8(bytes: &[u8], at: usize) -> FhirError {
     let before = bytes.get(..at).unwrap_or(bytes);
     let line = before.iter().filter(|byte| **byte == b'\n').count().saturating_add(1);
-    let column = before.iter().rev().take_while(|byte| **byte != b'\n').count().saturating_add(1);
+    let column = before
+        .iter()
+        .rev()
+        .take_while(|byte| **byte != b'\n')
+        .count()
+        .saturating_add(1);
     FhirError::NotUtf8 { line, column }
 }
 
@@ -187,7 +208,10 @@ impl Walk<'_> {
         self.nodes = self.nodes.saturating_add(1);
         if self.nodes > self.limits.nodes {
             let limit = self.limits.nodes;
-            return Err(self.refuse(format_args!("more than {limit} values"), "split the input into smaller Bundles"));
+            return Err(self.refuse(
+                format_args!("more than {limit} values"),
+                "split the input into smaller Bundles",
+            ));
         }
         Ok(())
     }
@@ -243,7 +267,13 @@ impl Walk<'_> {
         } else {
             "correct the JSON at this place and send it again"
         });
-        FhirError::Json { reason, line: error.line(), column: error.column(), path: self.path_text(), remedy }
+        FhirError::Json {
+            reason,
+            line: error.line(),
+            column: error.column(),
+            path: self.path_text(),
+            remedy,
+        }
     }
 }
 
@@ -291,7 +321,9 @@ impl<'de> Visitor<'de> for Seed<'_, '_> {
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
         self.0.count()?;
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+        Number::from_f64(value)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom("number out of range"))
     }
 
     fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Value, E> {

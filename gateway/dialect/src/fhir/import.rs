@@ -36,14 +36,34 @@ pub const REJECTED_MAX: usize = 10_000;
 const SUBJECTS: [&str; 4] = ["subject", "patient", "beneficiary", "for"];
 /// Claims and cover are no clinical record; they are left out on purpose.
 const FINANCIAL: [&str; 12] = [
-    "Account", "ChargeItem", "Claim", "ClaimResponse", "Coverage", "CoverageEligibilityRequest",
-    "CoverageEligibilityResponse", "EnrollmentRequest", "ExplanationOfBenefit", "Invoice", "PaymentNotice",
+    "Account",
+    "ChargeItem",
+    "Claim",
+    "ClaimResponse",
+    "Coverage",
+    "CoverageEligibilityRequest",
+    "CoverageEligibilityResponse",
+    "EnrollmentRequest",
+    "ExplanationOfBenefit",
+    "Invoice",
+    "PaymentNotice",
     "PaymentReconciliation",
 ];
 /// Types that serve patients' resources and belong to nobody.
 const SUPPORTING: [&str; 13] = [
-    "Binary", "Device", "Endpoint", "HealthcareService", "Location", "Medication", "Organization",
-    "OrganizationAffiliation", "Practitioner", "PractitionerRole", "Substance", "Specimen", "Provenance",
+    "Binary",
+    "Device",
+    "Endpoint",
+    "HealthcareService",
+    "Location",
+    "Medication",
+    "Organization",
+    "OrganizationAffiliation",
+    "Practitioner",
+    "PractitionerRole",
+    "Substance",
+    "Specimen",
+    "Provenance",
 ];
 
 /// The result of an import.
@@ -167,7 +187,12 @@ pub struct Importer {
 impl Importer {
     /// An empty importer; `limits` bind each JSON value (a file, or a line of ndjson).
     pub fn new(limits: Limits) -> Self {
-        Self { limits, pool: Pool::default(), refusals: Refusals::default(), scopes: 0 }
+        Self {
+            limits,
+            pool: Pool::default(),
+            refusals: Refusals::default(),
+            scopes: 0,
+        }
     }
 
     /// Adds one input. `place` names it in refusals (it must hold no personal data if the caller prints them).
@@ -194,7 +219,9 @@ impl Importer {
 
     /// Sorts everything added by patient.
     pub fn finish(self) -> Intake {
-        let Self { mut pool, mut refusals, .. } = self;
+        let Self {
+            mut pool, mut refusals, ..
+        } = self;
         pool.link();
         let patients = pool.patients(&mut refusals);
         let owners = owners(&pool, &patients, &mut refusals);
@@ -204,7 +231,9 @@ impl Importer {
         for patient in patients {
             let members = members(&pool, &owners, patient);
             used.extend(members.iter().copied());
-            intake.patients.push(gather(&pool, patient, &members, &mut shelf, &mut refusals));
+            intake
+                .patients
+                .push(gather(&pool, patient, &members, &mut shelf, &mut refusals));
         }
         for (at, item) in pool.items.iter().enumerate() {
             if SUPPORTING.contains(&item.kind.as_str()) && !used.contains(&at) {
@@ -212,7 +241,11 @@ impl Importer {
             }
         }
         intake.rejected = refusals.rejected;
-        intake.ignored = refusals.ignored.into_iter().map(|((kind, reason), count)| Ignored { kind, reason, count }).collect();
+        intake.ignored = refusals
+            .ignored
+            .into_iter()
+            .map(|((kind, reason), count)| Ignored { kind, reason, count })
+            .collect();
         intake
     }
 
@@ -238,7 +271,9 @@ impl Importer {
         match resource::kind(&value) {
             Some("Bundle") => self.take_bundle(value, None, place, raw, depth),
             Some(_) => self.take_resource(value, None, place, scope),
-            None => self.refusals.reject(place.to_owned(), "no FHIR resource: it has no resourceType".to_owned()),
+            None => self
+                .refusals
+                .reject(place.to_owned(), "no FHIR resource: it has no resourceType".to_owned()),
         }
     }
 
@@ -255,7 +290,10 @@ impl Importer {
             Some(Value::Array(entries)) => entries,
             None => Vec::new(),
             Some(_) => {
-                return self.refusals.reject(place.to_owned(), "Bundle.entry is no array: send a valid Bundle".to_owned());
+                return self.refusals.reject(
+                    place.to_owned(),
+                    "Bundle.entry is no array: send a valid Bundle".to_owned(),
+                );
             }
         };
         if let Some(bytes) = bytes {
@@ -275,24 +313,35 @@ impl Importer {
     fn take_entry(&mut self, mut entry: Value, place: &str, scope: usize, depth: usize) {
         let url = resource::text(&entry, "fullUrl").map(str::to_owned);
         if resource::text(resource::at(&entry, "request"), "method") == Some("DELETE") {
-            return self.refusals.reject(place.to_owned(), "a DELETE entry is not imported: remove the record by its own command".to_owned());
+            return self.refusals.reject(
+                place.to_owned(),
+                "a DELETE entry is not imported: remove the record by its own command".to_owned(),
+            );
         }
         let Some(value) = entry.get_mut("resource").map(Value::take) else {
             if entry.is_object() {
                 return self.refusals.ignore("Bundle.entry", "an entry without a resource");
             }
-            return self.refusals.reject(place.to_owned(), "a Bundle entry must be an object".to_owned());
+            return self
+                .refusals
+                .reject(place.to_owned(), "a Bundle entry must be an object".to_owned());
         };
         match resource::kind(&value) {
             Some("Bundle") => self.take_bundle(value, url, place, None, depth.saturating_add(1)),
             Some(_) => self.take_resource(value, url, place, scope),
-            None => self.refusals.reject(place.to_owned(), "no FHIR resource: it has no resourceType".to_owned()),
+            None => self
+                .refusals
+                .reject(place.to_owned(), "no FHIR resource: it has no resourceType".to_owned()),
         }
     }
 
     fn take_resource(&mut self, value: Value, url: Option<String>, place: &str, scope: usize) {
         let kind = resource::kind(&value).unwrap_or_default().to_owned();
-        let place = if resource::is_type(&kind) { format!("{place} ({kind})") } else { place.to_owned() };
+        let place = if resource::is_type(&kind) {
+            format!("{place} ({kind})")
+        } else {
+            place.to_owned()
+        };
         if let Err(reason) = check::shape(&value) {
             return self.refusals.reject(place, reason);
         }
@@ -322,7 +371,11 @@ impl Refusals {
     }
 
     fn ignore(&mut self, kind: &str, reason: &'static str) {
-        let kind = if resource::is_type(kind) || kind.contains("entry") { kind } else { "any" };
+        let kind = if resource::is_type(kind) || kind.contains("entry") {
+            kind
+        } else {
+            "any"
+        };
         let count = self.ignored.entry((kind.to_owned(), reason)).or_default();
         *count = count.saturating_add(1);
     }
@@ -345,10 +398,23 @@ fn owners(pool: &Pool, patients: &[usize], refusals: &mut Refusals) -> Vec<Optio
             let of: BTreeSet<Option<usize>> = item
                 .targets
                 .iter()
-                .filter_map(|target| if known.contains(target) { Some(Some(*target)) } else { owners.get(*target).copied() })
+                .filter_map(|target| {
+                    if known.contains(target) {
+                        Some(Some(*target))
+                    } else {
+                        owners.get(*target).copied()
+                    }
+                })
                 .filter(Option::is_some)
                 .collect();
-            (at, if of.len() == 1 { of.into_iter().next().flatten() } else { None })
+            (
+                at,
+                if of.len() == 1 {
+                    of.into_iter().next().flatten()
+                } else {
+                    None
+                },
+            )
         })
         .collect();
     for (at, owner) in provenance {
@@ -369,7 +435,10 @@ fn owner(pool: &Pool, item: &Item, known: &BTreeSet<usize>, refusals: &mut Refus
         }
         let patient = pool.items.get(subject).is_some_and(|item| item.kind == "Patient");
         if patient {
-            refusals.reject(item.place.clone(), "its patient was refused: correct the Patient and import again".to_owned());
+            refusals.reject(
+                item.place.clone(),
+                "its patient was refused: correct the Patient and import again".to_owned(),
+            );
         } else {
             refusals.ignore(&item.kind, "its subject is no patient");
         }
@@ -386,13 +455,25 @@ fn owner(pool: &Pool, item: &Item, known: &BTreeSet<usize>, refusals: &mut Refus
 
 /// The patient's own items and all that they refer to, never another patient's.
 fn members(pool: &Pool, owners: &[Option<usize>], patient: usize) -> BTreeSet<usize> {
-    let mut members: BTreeSet<usize> =
-        owners.iter().enumerate().filter(|(_, owner)| **owner == Some(patient)).map(|(at, _)| at).collect();
+    let mut members: BTreeSet<usize> = owners
+        .iter()
+        .enumerate()
+        .filter(|(_, owner)| **owner == Some(patient))
+        .map(|(at, _)| at)
+        .collect();
     let mut open: Vec<usize> = members.iter().copied().chain([patient]).collect();
     while let Some(at) = open.pop() {
-        for target in pool.items.get(at).map(|item| item.targets.as_slice()).unwrap_or_default() {
+        for target in pool
+            .items
+            .get(at)
+            .map(|item| item.targets.as_slice())
+            .unwrap_or_default()
+        {
             let free = owners.get(*target).copied().flatten().is_none();
-            let supporting = pool.items.get(*target).is_some_and(|item| SUPPORTING.contains(&item.kind.as_str()));
+            let supporting = pool
+                .items
+                .get(*target)
+                .is_some_and(|item| SUPPORTING.contains(&item.kind.as_str()));
             if free && supporting && members.insert(*target) {
                 open.push(*target);
             }
@@ -401,10 +482,26 @@ fn members(pool: &Pool, owners: &[Option<usize>], patient: usize) -> BTreeSet<us
     members
 }
 
-fn gather(pool: &Pool, patient: usize, members: &BTreeSet<usize>, shelf: &mut Shelf, refusals: &mut Refusals) -> PatientIntake {
-    let value = pool.items.get(patient).map(|item| item.value.clone()).unwrap_or_default();
+fn gather(
+    pool: &Pool,
+    patient: usize,
+    members: &BTreeSet<usize>,
+    shelf: &mut Shelf,
+    refusals: &mut Refusals,
+) -> PatientIntake {
+    let value = pool
+        .items
+        .get(patient)
+        .map(|item| item.value.clone())
+        .unwrap_or_default();
     let facts = PatientFacts::read(&value);
-    let mut intake = PatientIntake { patient: value, facts, resources: Vec::new(), documents: Vec::new(), imaging: Vec::new() };
+    let mut intake = PatientIntake {
+        patient: value,
+        facts,
+        resources: Vec::new(),
+        documents: Vec::new(),
+        imaging: Vec::new(),
+    };
     shelf.open(&intake.patient, &intake.facts);
     for item in members.iter().filter_map(|at| pool.items.get(*at)) {
         documents::collect(pool, item, shelf, &mut intake, refusals);

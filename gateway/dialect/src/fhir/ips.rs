@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 
 use crate::fhir::resource::{self, Concept, LOINC};
 
-/// Most results (laboratory Observations and DiagnosticReports), newest first.
+/// Most results (laboratory Observations and DiagnosticReports), newest first; the members of a chosen panel or report
+/// come along.
 pub const RESULTS_MAX: usize = 60;
 /// Most immunizations, procedures, encounters and imaging studies each, newest first.
 pub const HISTORY_MAX: usize = 60;
@@ -39,8 +40,16 @@ pub const IMAGING: &str = "18748-4";
 
 /// Supporting types that follow by reference into the Bundle.
 const FOLLOWED: [&str; 10] = [
-    "Device", "Location", "Medication", "Observation", "Organization", "Practitioner", "PractitionerRole", "RelatedPerson",
-    "Specimen", "Substance",
+    "Device",
+    "Location",
+    "Medication",
+    "Observation",
+    "Organization",
+    "Practitioner",
+    "PractitionerRole",
+    "RelatedPerson",
+    "Specimen",
+    "Substance",
 ];
 
 /// What a summary is made from.
@@ -62,7 +71,7 @@ pub struct SummaryInput<'a> {
 /// Assembles the summary as a document Bundle.
 pub fn assemble(input: &SummaryInput<'_>) -> Value {
     let mut book = Book::new(input);
-    let sections: Vec<Value> = plans().iter().map(|plan| book.section(plan)).collect();
+    let sections: Vec<Value> = PLANS.iter().map(|plan| book.section(plan)).collect();
     book.follow();
     let patient = book.entry(input.patient, book.patient_url.clone());
     let organisation = organisation(input, &book.organisation_url);
@@ -114,19 +123,36 @@ pub fn is_current_medication(resource: &Value) -> bool {
 /// Clinical status of a problem that counts as current; no status counts as current, for safety.
 pub fn is_current_problem(condition: &Value) -> bool {
     let status = resource::concept(condition, "clinicalStatus");
-    status.codings.is_empty() || ["active", "recurrence", "relapse"].iter().any(|code| status.has_code(code))
+    status.codings.is_empty()
+        || ["active", "recurrence", "relapse"]
+            .iter()
+            .any(|code| status.has_code(code))
 }
 
 /// True for a laboratory Observation or report.
 pub fn is_laboratory(resource: &Value) -> bool {
-    resource::codings(resource, "category").iter().any(|coding| matches!(coding.code.as_str(), "laboratory" | "LAB"))
+    resource::codings(resource, "category")
+        .iter()
+        .any(|coding| matches!(coding.code.as_str(), "laboratory" | "LAB"))
 }
 
 /// The date by which a record is sorted and shown.
 pub fn date_of(resource: &Value) -> Option<String> {
     const KEYS: [&str; 14] = [
-        "effectiveDateTime", "effectivePeriod", "effectiveInstant", "authoredOn", "occurrenceDateTime", "performedDateTime",
-        "performedPeriod", "period", "started", "onsetDateTime", "onsetPeriod", "recordedDate", "issued", "dateAsserted",
+        "effectiveDateTime",
+        "effectivePeriod",
+        "effectiveInstant",
+        "authoredOn",
+        "occurrenceDateTime",
+        "performedDateTime",
+        "performedPeriod",
+        "period",
+        "started",
+        "onsetDateTime",
+        "onsetPeriod",
+        "recordedDate",
+        "issued",
+        "dateAsserted",
     ];
     resource::moment(resource, &KEYS)
 }
@@ -151,32 +177,94 @@ fn never(_: &Value) -> bool {
 }
 
 fn medication_kept(value: &Value) -> bool {
-    !matches!(resource::text(value, "status"), Some("draft" | "cancelled" | "not-taken"))
-        && !matches!(resource::text(value, "intent"), Some("proposal" | "option"))
+    !matches!(
+        resource::text(value, "status"),
+        Some("draft" | "cancelled" | "not-taken")
+    ) && !matches!(resource::text(value, "intent"), Some("proposal" | "option"))
 }
 
-fn plans() -> [Plan; 8] {
-    let plan = |code, title, display, kinds, past_max, required| Plan {
-        code, title, display, kinds, keep: always, current: never, past_max, required,
-    };
-    [
-        Plan { current: always, ..plan(ALLERGIES, "Allergies and Intolerances", "Allergies and adverse reactions Document", &["AllergyIntolerance"], 0, true) },
-        Plan {
-            keep: medication_kept,
-            current: is_current_medication,
-            ..plan(MEDICATIONS, "Medication Summary", "History of Medication use Narrative", &["MedicationRequest", "MedicationStatement"], PAST_MAX, true)
-        },
-        Plan { current: is_current_problem, ..plan(PROBLEMS, "Problem List", "Problem list - Reported", &["Condition"], PAST_MAX, true) },
-        plan(IMMUNIZATIONS, "Immunizations", "History of Immunization note", &["Immunization"], HISTORY_MAX, false),
-        Plan {
-            keep: is_laboratory,
-            ..plan(RESULTS, "Results", "Relevant diagnostic tests/laboratory data note", &["Observation", "DiagnosticReport"], RESULTS_MAX, false)
-        },
-        plan(PROCEDURES, "History of Procedures", "History of Procedures Document", &["Procedure"], HISTORY_MAX, false),
-        plan(ENCOUNTERS, "Encounters", "History of Hospitalizations+Outpatient visits Narrative", &["Encounter"], HISTORY_MAX, false),
-        plan(IMAGING, "Imaging Studies", "Diagnostic imaging study", &["ImagingStudy"], HISTORY_MAX, false),
-    ]
-}
+const PLANS: [Plan; 8] = [
+    Plan {
+        code: ALLERGIES,
+        title: "Allergies and Intolerances",
+        display: "Allergies and adverse reactions Document",
+        kinds: &["AllergyIntolerance"],
+        keep: always,
+        current: always,
+        past_max: 0,
+        required: true,
+    },
+    Plan {
+        code: MEDICATIONS,
+        title: "Medication Summary",
+        display: "History of Medication use Narrative",
+        kinds: &["MedicationRequest", "MedicationStatement"],
+        keep: medication_kept,
+        current: is_current_medication,
+        past_max: PAST_MAX,
+        required: true,
+    },
+    Plan {
+        code: PROBLEMS,
+        title: "Problem List",
+        display: "Problem list - Reported",
+        kinds: &["Condition"],
+        keep: always,
+        current: is_current_problem,
+        past_max: PAST_MAX,
+        required: true,
+    },
+    Plan {
+        code: IMMUNIZATIONS,
+        title: "Immunizations",
+        display: "History of Immunization note",
+        kinds: &["Immunization"],
+        keep: always,
+        current: never,
+        past_max: HISTORY_MAX,
+        required: false,
+    },
+    Plan {
+        code: RESULTS,
+        title: "Results",
+        display: "Relevant diagnostic tests/laboratory data note",
+        kinds: &["Observation", "DiagnosticReport"],
+        keep: is_laboratory,
+        current: never,
+        past_max: RESULTS_MAX,
+        required: false,
+    },
+    Plan {
+        code: PROCEDURES,
+        title: "History of Procedures",
+        display: "History of Procedures Document",
+        kinds: &["Procedure"],
+        keep: always,
+        current: never,
+        past_max: HISTORY_MAX,
+        required: false,
+    },
+    Plan {
+        code: ENCOUNTERS,
+        title: "Encounters",
+        display: "History of Hospitalizations+Outpatient visits Narrative",
+        kinds: &["Encounter"],
+        keep: always,
+        current: never,
+        past_max: HISTORY_MAX,
+        required: false,
+    },
+    Plan {
+        code: IMAGING,
+        title: "Imaging Studies",
+        display: "Diagnostic imaging study",
+        kinds: &["ImagingStudy"],
+        keep: always,
+        current: never,
+        past_max: HISTORY_MAX,
+        required: false,
+    },
+];
 
 /// The Bundle in the making.
 struct Book<'a> {
@@ -190,7 +278,12 @@ struct Book<'a> {
 
 impl<'a> Book<'a> {
     fn new(input: &'a SummaryInput<'a>) -> Self {
-        let by_name = input.resources.iter().enumerate().map(|(at, value)| (name_of(value), at)).collect();
+        let by_name = input
+            .resources
+            .iter()
+            .enumerate()
+            .map(|(at, value)| (name_of(value), at))
+            .collect();
         let patient_name = name_of(input.patient);
         Self {
             patient_url: url(input.bundle_id, &patient_name),
@@ -213,10 +306,16 @@ impl<'a> Book<'a> {
             if !plan.kinds.contains(&kind) || is_error(value) || !(plan.keep)(value) {
                 continue;
             }
-            if (plan.current)(value) { current.push(at) } else { past.push(at) }
+            if (plan.current)(value) {
+                current.push(at)
+            } else {
+                past.push(at)
+            }
         }
         let newest = |list: &mut Vec<usize>| {
-            list.sort_by_cached_key(|at| std::cmp::Reverse(self.input.resources.get(*at).and_then(date_of).unwrap_or_default()));
+            list.sort_by_cached_key(|at| {
+                std::cmp::Reverse(self.input.resources.get(*at).and_then(date_of).unwrap_or_default())
+            });
         };
         newest(&mut current);
         newest(&mut past);
@@ -225,7 +324,10 @@ impl<'a> Book<'a> {
         let members: Vec<usize> = current.into_iter().chain(past).collect();
         let mut section = Map::new();
         section.insert("title".to_owned(), plan.title.into());
-        section.insert("code".to_owned(), json!({"coding": [{"system": LOINC, "code": plan.code, "display": plan.display}]}));
+        section.insert(
+            "code".to_owned(),
+            json!({"coding": [{"system": LOINC, "code": plan.code, "display": plan.display}]}),
+        );
         if members.is_empty() {
             let (reason, words) = self.empty(plan);
             section.insert("text".to_owned(), narrative(&format!("<p>{}</p>", escape(&words))));
@@ -246,7 +348,12 @@ impl<'a> Book<'a> {
     /// The source's own statement about an empty section, from its newest Composition, else "unavailable".
     fn empty(&self, plan: &Plan) -> (Value, String) {
         let mut newest: BTreeMap<String, &Value> = BTreeMap::new();
-        for value in self.input.resources.iter().filter(|value| resource::kind(value) == Some("Composition")) {
+        for value in self
+            .input
+            .resources
+            .iter()
+            .filter(|value| resource::kind(value) == Some("Composition"))
+        {
             for section in resource::list(value, "section") {
                 if resource::concept(section, "code").has(LOINC, plan.code) && section.get("emptyReason").is_some() {
                     newest.insert(resource::text(value, "date").unwrap_or_default().to_owned(), section);
@@ -255,10 +362,17 @@ impl<'a> Book<'a> {
         }
         if let Some((_, section)) = newest.pop_last() {
             let reason = resource::at(section, "emptyReason");
-            let words = Concept::read(reason).words().unwrap_or("No information available").to_owned();
+            let words = Concept::read(reason)
+                .words()
+                .unwrap_or("No information available")
+                .to_owned();
             return (reason.clone(), words);
         }
-        let words = if plan.required { "No information available" } else { "No entries held by this organisation" };
+        let words = if plan.required {
+            "No information available"
+        } else {
+            "No entries held by this organisation"
+        };
         let coding = json!({
             "system": "http://terminology.hl7.org/CodeSystem/list-empty-reason", "code": "unavailable", "display": "Unavailable"
         });
@@ -271,19 +385,26 @@ impl<'a> Book<'a> {
             let what = self.words(value);
             let status = status_of(value).unwrap_or_default();
             let date = date_of(value).unwrap_or_default();
-            html.push_str(&format!("<tr><td>{}</td><td>{}</td><td>{}</td></tr>", escape(&what), escape(&status), escape(&date)));
+            html.push_str(&format!(
+                "<tr><td>{}</td><td>{}</td><td>{}</td></tr>",
+                escape(&what),
+                escape(&status),
+                escape(&date)
+            ));
         }
         html.push_str("</tbody></table>");
         if left_out > 0 {
-            html.push_str(&format!("<p>{left_out} older entries are not part of this summary.</p>"));
+            html.push_str(&format!(
+                "<p>{left_out} older entries are not part of this summary.</p>"
+            ));
         }
         html
     }
 
     fn words(&self, value: &Value) -> String {
-        let named = ["code", "medicationCodeableConcept", "vaccineCode"].iter().find_map(|key| {
-            resource::concept(value, key).words().map(str::to_owned)
-        });
+        let named = ["code", "medicationCodeableConcept", "vaccineCode"]
+            .iter()
+            .find_map(|key| resource::concept(value, key).words().map(str::to_owned));
         let medication = || {
             let link = resource::at(value, "medicationReference");
             let target = resource::text(link, "reference").and_then(|name| self.by_name.get(name));
@@ -292,7 +413,11 @@ impl<'a> Book<'a> {
                 .and_then(|target| resource::concept(target, "code").words().map(str::to_owned))
                 .or_else(|| resource::text(link, "display").map(str::to_owned))
         };
-        let typed = || resource::list(value, "type").iter().find_map(|one| Concept::read(one).words().map(str::to_owned));
+        let typed = || {
+            resource::list(value, "type")
+                .iter()
+                .find_map(|one| Concept::read(one).words().map(str::to_owned))
+        };
         named
             .or_else(medication)
             .or_else(typed)
@@ -317,8 +442,12 @@ impl<'a> Book<'a> {
 
     fn admit(&mut self, links: &[String], open: &mut Vec<usize>) {
         for link in links {
-            let Some(at) = self.by_name.get(link).copied() else { continue };
-            let Some(value) = self.input.resources.get(at) else { continue };
+            let Some(at) = self.by_name.get(link).copied() else {
+                continue;
+            };
+            let Some(value) = self.input.resources.get(at) else {
+                continue;
+            };
             let followed = FOLLOWED.contains(&resource::kind(value).unwrap_or_default()) && !is_error(value);
             if followed && self.chosen.insert(at) {
                 open.push(at);
@@ -404,7 +533,11 @@ fn organisation(input: &SummaryInput<'_>, full_url: &str) -> Value {
 }
 
 fn provenance(input: &SummaryInput<'_>, book: &Book<'_>) -> Value {
-    let targets = book.chosen.iter().filter_map(|at| input.resources.get(*at)).map(|value| book.url_of(value));
+    let targets = book
+        .chosen
+        .iter()
+        .filter_map(|at| input.resources.get(*at))
+        .map(|value| book.url_of(value));
     let targets: Vec<Value> = [url(input.bundle_id, "composition"), book.patient_url.clone()]
         .into_iter()
         .chain(targets)
@@ -448,7 +581,11 @@ fn references(value: &Value, out: &mut Vec<String>) {
 }
 
 fn name_of(value: &Value) -> String {
-    format!("{}/{}", resource::kind(value).unwrap_or_default(), resource::text(value, "id").unwrap_or_default())
+    format!(
+        "{}/{}",
+        resource::kind(value).unwrap_or_default(),
+        resource::text(value, "id").unwrap_or_default()
+    )
 }
 
 fn url(bundle: &str, name: &str) -> String {
@@ -466,7 +603,14 @@ fn uuid(bundle: &str, name: &str) -> String {
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
     let text = hex::encode(bytes);
     let part = |from: usize, to: usize| text.get(from..to).unwrap_or_default();
-    format!("{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
+    format!(
+        "{}-{}-{}-{}-{}",
+        part(0, 8),
+        part(8, 12),
+        part(12, 16),
+        part(16, 20),
+        part(20, 32)
+    )
 }
 
 fn narrative(inner: &str) -> Value {

@@ -46,7 +46,11 @@ pub struct Coding {
 impl Coding {
     /// A coding from its three parts.
     pub fn of(system: &str, code: &str, display: &str) -> Self {
-        Self { system: system.to_owned(), code: code.to_owned(), display: Some(display.to_owned()) }
+        Self {
+            system: system.to_owned(),
+            code: code.to_owned(),
+            display: Some(display.to_owned()),
+        }
     }
 
     /// True for this system and code.
@@ -92,7 +96,11 @@ impl Concept {
     /// Reads a CodeableConcept; an absent one reads as empty.
     pub fn read(value: &Value) -> Self {
         Self {
-            codings: list(value, "coding").iter().take(ITEMS_MAX).filter_map(Coding::read).collect(),
+            codings: list(value, "coding")
+                .iter()
+                .take(ITEMS_MAX)
+                .filter_map(Coding::read)
+                .collect(),
             text: text(value, "text").map(str::to_owned),
         }
     }
@@ -106,7 +114,11 @@ impl Concept {
     pub fn words(&self) -> Option<&str> {
         let display = || self.codings.iter().find_map(|coding| coding.display.as_deref());
         let code = || self.codings.first().map(|coding| coding.code.as_str());
-        self.text.as_deref().filter(|text| !text.trim().is_empty()).or_else(display).or_else(code)
+        self.text
+            .as_deref()
+            .filter(|text| !text.trim().is_empty())
+            .or_else(display)
+            .or_else(code)
     }
 
     /// True when one of the codings is this one.
@@ -245,12 +257,20 @@ impl PatientFacts {
             Some(_) => 2,
         });
         Self {
-            identifiers: list(patient, "identifier").iter().take(ITEMS_MAX).filter_map(identifier).collect(),
+            identifiers: list(patient, "identifier")
+                .iter()
+                .take(ITEMS_MAX)
+                .filter_map(identifier)
+                .collect(),
             names,
             birth_date: text(patient, "birthDate").map(str::to_owned),
             sex: text(patient, "gender").map(str::to_owned),
             addresses: list(patient, "address").iter().take(ITEMS_MAX).map(address).collect(),
-            telecoms: list(patient, "telecom").iter().take(ITEMS_MAX).filter_map(telecom).collect(),
+            telecoms: list(patient, "telecom")
+                .iter()
+                .take(ITEMS_MAX)
+                .filter_map(telecom)
+                .collect(),
             deceased: deceased(patient),
             active: patient.get("active").and_then(Value::as_bool),
         }
@@ -269,7 +289,11 @@ pub fn text<'v>(value: &'v Value, key: &str) -> Option<&'v str> {
 
 /// The items under `key`; empty when absent or no array.
 pub fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
-    value.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    value
+        .get(key)
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default()
 }
 
 /// The value under `key`, `null` when absent: reads chain without failing.
@@ -280,7 +304,12 @@ pub fn at<'v>(value: &'v Value, key: &str) -> &'v Value {
 
 /// All texts of the array under `key`.
 pub fn texts(value: &Value, key: &str) -> Vec<String> {
-    list(value, key).iter().take(ITEMS_MAX).filter_map(Value::as_str).map(str::to_owned).collect()
+    list(value, key)
+        .iter()
+        .take(ITEMS_MAX)
+        .filter_map(Value::as_str)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// The CodeableConcept under `key`.
@@ -291,7 +320,11 @@ pub fn concept(value: &Value, key: &str) -> Concept {
 /// The codings of the CodeableConcept, or of the list of CodeableConcepts, under `key`.
 pub fn codings(value: &Value, key: &str) -> Vec<Coding> {
     match value.get(key) {
-        Some(Value::Array(items)) => items.iter().take(ITEMS_MAX).flat_map(|item| Concept::read(item).codings).collect(),
+        Some(Value::Array(items)) => items
+            .iter()
+            .take(ITEMS_MAX)
+            .flat_map(|item| Concept::read(item).codings)
+            .collect(),
         Some(item) => Concept::read(item).codings,
         None => Vec::new(),
     }
@@ -299,13 +332,20 @@ pub fn codings(value: &Value, key: &str) -> Vec<Coding> {
 
 /// The Codings in the array under `key` (for example `meta.security`).
 pub fn coding_list(value: &Value, key: &str) -> Vec<Coding> {
-    list(value, key).iter().take(ITEMS_MAX).filter_map(Coding::read).collect()
+    list(value, key)
+        .iter()
+        .take(ITEMS_MAX)
+        .filter_map(Coding::read)
+        .collect()
 }
 
 /// The Period under `key`.
 pub fn period(value: &Value, key: &str) -> Period {
     let value = at(value, key);
-    Period { start: text(value, "start").map(str::to_owned), end: text(value, "end").map(str::to_owned) }
+    Period {
+        start: text(value, "start").map(str::to_owned),
+        end: text(value, "end").map(str::to_owned),
+    }
 }
 
 /// The first of several elements that holds a date: a text, or a Period's start (else its end).
@@ -336,7 +376,10 @@ pub fn relative(reference: &str) -> Option<(&str, &str)> {
 
 /// FHIR's rule for logical ids: 1 to 64 of `A-Z a-z 0-9 - .`.
 pub fn is_id(id: &str) -> bool {
-    (1..=64).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
+    (1..=64).contains(&id.len())
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.')
 }
 
 /// The look of a resource type name.
@@ -348,7 +391,9 @@ pub fn is_type(kind: &str) -> bool {
 
 /// FHIR date or dateTime by shape: year, month, day, time and zone with plausible numbers.
 pub fn is_date(text: &str) -> bool {
-    let (date, time) = text.split_once('T').map_or((text, None), |(date, time)| (date, Some(time)));
+    let (date, time) = text
+        .split_once('T')
+        .map_or((text, None), |(date, time)| (date, Some(time)));
     let parts: Vec<&str> = date.split('-').collect();
     let number = |part: Option<&&str>, width: usize, range: std::ops::RangeInclusive<u16>| {
         part.is_none_or(|part| {
@@ -362,7 +407,11 @@ pub fn is_date(text: &str) -> bool {
         && number(parts.get(1), 2, 1..=12)
         && number(parts.get(2), 2, 1..=31);
     day && time.is_none_or(|time| {
-        parts.len() == 3 && time.len() >= 5 && time.bytes().all(|byte| byte.is_ascii_digit() || b":.+-Z".contains(&byte))
+        parts.len() == 3
+            && time.len() >= 5
+            && time
+                .bytes()
+                .all(|byte| byte.is_ascii_digit() || b":.+-Z".contains(&byte))
     })
 }
 
@@ -417,14 +466,18 @@ fn address(value: &Value) -> AddressFacts {
 fn telecom(value: &Value) -> Option<TelecomFacts> {
     Some(TelecomFacts {
         system: text(value, "system").map(str::to_owned),
-        value: text(value, "value").filter(|value| !value.trim().is_empty())?.to_owned(),
+        value: text(value, "value")
+            .filter(|value| !value.trim().is_empty())?
+            .to_owned(),
         use_: text(value, "use").map(str::to_owned),
     })
 }
 
 fn deceased(patient: &Value) -> Deceased {
     if let Some(at) = text(patient, "deceasedDateTime") {
-        return Deceased::Yes { at: Some(at.to_owned()) };
+        return Deceased::Yes {
+            at: Some(at.to_owned()),
+        };
     }
     match patient.get("deceasedBoolean").and_then(Value::as_bool) {
         Some(true) => Deceased::Yes { at: None },
@@ -461,18 +514,44 @@ mod tests {
     #[test]
     fn references_become_relative_only_when_they_are() {
         assert_eq!(relative("Patient/1"), Some(("Patient", "1")));
-        assert_eq!(relative("https://a.example/fhir/Patient/a-b.c/_history/3"), Some(("Patient", "a-b.c")));
-        for bad in ["urn:uuid:1", "Patient?identifier=a|b", "#x", "patient/1", "Patient/", "Patient/a b", ""] {
+        assert_eq!(
+            relative("https://a.example/fhir/Patient/a-b.c/_history/3"),
+            Some(("Patient", "a-b.c"))
+        );
+        for bad in [
+            "urn:uuid:1",
+            "Patient?identifier=a|b",
+            "#x",
+            "patient/1",
+            "Patient/",
+            "Patient/a b",
+            "",
+        ] {
             assert_eq!(relative(bad), None, "{bad}");
         }
     }
 
     #[test]
     fn dates_are_checked_by_shape() {
-        for good in ["1961", "1961-03", "1961-03-14", "2011-09-30T17:49:34+00:00", "2011-09-30T17:49:34.210Z"] {
+        for good in [
+            "1961",
+            "1961-03",
+            "1961-03-14",
+            "2011-09-30T17:49:34+00:00",
+            "2011-09-30T17:49:34.210Z",
+        ] {
             assert!(is_date(good), "{good}");
         }
-        for bad in ["", "61", "1961-13", "1961-3-1", "1961-03-14-15", "abcd", "1961-03T10:00:00Z", "2011-09-30Tx"] {
+        for bad in [
+            "",
+            "61",
+            "1961-13",
+            "1961-3-1",
+            "1961-03-14-15",
+            "abcd",
+            "1961-03T10:00:00Z",
+            "2011-09-30Tx",
+        ] {
             assert!(!is_date(bad), "{bad}");
         }
     }

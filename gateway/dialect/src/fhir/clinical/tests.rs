@@ -21,11 +21,13 @@ fn coded(system: &str, code: &str) -> Value {
 
 #[test]
 fn allergies_are_kept_apart_by_what_is_known_of_them() {
-    let allergy = |id: &str, verification: &str, code: Value| json!({"fullUrl": format!("urn:uuid:{id}"), "resource": {
-        "resourceType": "AllergyIntolerance", "verificationStatus": coded("v", verification), "code": code, "recordedDate": "2020-01-01",
-        "recorder": {"reference": "urn:uuid:d"},
-        "reaction": [{"manifestation": [{"text": "Anaphylaxis"}], "severity": "severe"}],
-    }});
+    let allergy = |id: &str, verification: &str, code: Value| {
+        json!({"fullUrl": format!("urn:uuid:{id}"), "resource": {
+            "resourceType": "AllergyIntolerance", "verificationStatus": coded("v", verification), "code": code, "recordedDate": "2020-01-01",
+            "recorder": {"reference": "urn:uuid:d"},
+            "reaction": [{"manifestation": [{"text": "Anaphylaxis"}], "severity": "severe"}],
+        }})
+    };
     let summary = read_value(&document(vec![
         allergy("a", "confirmed", json!({"text": "Penicillin"})),
         allergy("b", "refuted", json!({"text": "Latex"})),
@@ -37,7 +39,9 @@ fn allergies_are_kept_apart_by_what_is_known_of_them() {
     assert_eq!((summary.allergies.len(), summary.refuted_allergies.len()), (1, 1));
     let row = &summary.allergies[0];
     assert!(row.code.words() == Some("Penicillin") && row.source == "urn:uuid:a");
-    assert!(row.reactions[0].severity.as_deref() == Some("severe") && row.reactions[0].manifestations == ["Anaphylaxis"]);
+    assert!(
+        row.reactions[0].severity.as_deref() == Some("severe") && row.reactions[0].manifestations == ["Anaphylaxis"]
+    );
     let recorder = row.recorder.as_ref().unwrap();
     assert!(recorder.role == RecorderRole::Doctor && recorder.name.as_deref() == Some("Dr Who"));
     let none = summary.no_known_allergies.as_ref().unwrap();
@@ -58,8 +62,14 @@ fn medication_rows_have_dose_route_and_recorder() {
     ]))
     .unwrap();
     let row = &summary.medications[0];
-    assert!(row.current && row.ordered && row.code.words() == Some("Warfarin") && row.form.as_deref() == Some("tablet"));
-    assert!(row.dose.as_deref() == Some("0.5 mg, 2 times every 1 days"), "{}", row.dose.as_deref().unwrap_or_default());
+    assert!(
+        row.current && row.ordered && row.code.words() == Some("Warfarin") && row.form.as_deref() == Some("tablet")
+    );
+    assert!(
+        row.dose.as_deref() == Some("0.5 mg, 2 times every 1 days"),
+        "{}",
+        row.dose.as_deref().unwrap_or_default()
+    );
     assert!(row.recorder.as_ref().unwrap().role == RecorderRole::Patient);
     assert!(!summary.medications[1].current && !summary.medications[1].ordered);
 }
@@ -73,12 +83,21 @@ fn results_have_value_range_and_interpretation() {
     }})]))
     .unwrap();
     let row = &summary.results[0];
-    assert!(row.value.as_deref() == Some("4.1 1") && row.range.as_deref() == Some("2 1 to 3 1") && row.interpretation.as_deref() == Some("H"));
+    assert!(
+        row.value.as_deref() == Some("4.1 1")
+            && row.range.as_deref() == Some("2 1 to 3 1")
+            && row.interpretation.as_deref() == Some("H")
+    );
 }
 
 #[test]
 fn what_is_no_document_is_refused() {
-    for bad in ["{}", "{\"resourceType\":\"Bundle\",\"type\":\"searchset\"}", "{\"resourceType\":\"Bundle\",\"type\":\"document\",\"entry\":[5]}", "nope"] {
+    for bad in [
+        "{}",
+        "{\"resourceType\":\"Bundle\",\"type\":\"searchset\"}",
+        "{\"resourceType\":\"Bundle\",\"type\":\"document\",\"entry\":[5]}",
+        "nope",
+    ] {
         assert!(read(bad.as_bytes(), &Limits::default()).is_err(), "{bad}");
     }
     let mut other = document(Vec::new());

@@ -7,15 +7,49 @@ use crate::fhir::resource::{self, is_date, is_id, is_type};
 
 const PATIENT_LISTS: [&str; 4] = ["identifier", "name", "address", "telecom"];
 const CLINICAL: [&str; 13] = [
-    "AllergyIntolerance", "Condition", "DiagnosticReport", "DocumentReference", "Encounter", "ImagingStudy", "Immunization",
-    "MedicationAdministration", "MedicationDispense", "MedicationRequest", "MedicationStatement", "Observation", "Procedure",
+    "AllergyIntolerance",
+    "Condition",
+    "DiagnosticReport",
+    "DocumentReference",
+    "Encounter",
+    "ImagingStudy",
+    "Immunization",
+    "MedicationAdministration",
+    "MedicationDispense",
+    "MedicationRequest",
+    "MedicationStatement",
+    "Observation",
+    "Procedure",
 ];
-const OBJECTS: [&str; 7] =
-    ["code", "clinicalStatus", "verificationStatus", "vaccineCode", "medicationCodeableConcept", "subject", "patient"];
-const LISTS: [&str; 10] =
-    ["category", "reaction", "note", "content", "presentedForm", "series", "result", "dosageInstruction", "contained", "extension"];
+const OBJECTS: [&str; 7] = [
+    "code",
+    "clinicalStatus",
+    "verificationStatus",
+    "vaccineCode",
+    "medicationCodeableConcept",
+    "subject",
+    "patient",
+];
+const LISTS: [&str; 10] = [
+    "category",
+    "reaction",
+    "note",
+    "content",
+    "presentedForm",
+    "series",
+    "result",
+    "dosageInstruction",
+    "contained",
+    "extension",
+];
 const DATES: [&str; 8] = [
-    "recordedDate", "authoredOn", "onsetDateTime", "effectiveDateTime", "occurrenceDateTime", "performedDateTime", "started",
+    "recordedDate",
+    "authoredOn",
+    "onsetDateTime",
+    "effectiveDateTime",
+    "occurrenceDateTime",
+    "performedDateTime",
+    "started",
     "date",
 ];
 
@@ -28,7 +62,11 @@ pub fn shape(value: &Value) -> Result<(), String> {
     match value.get("id") {
         None => {}
         Some(Value::String(id)) if is_id(id) => {}
-        Some(_) => return Err(format!("{kind}.id is no FHIR id (1 to 64 of A-Z a-z 0-9 - .): correct it")),
+        Some(_) => {
+            return Err(format!(
+                "{kind}.id is no FHIR id (1 to 64 of A-Z a-z 0-9 - .): correct it"
+            ));
+        }
     }
     if value.get("meta").is_some_and(|meta| !meta.is_object()) {
         return Err(format!("{kind}.meta is no object"));
@@ -50,7 +88,11 @@ fn patient(value: &Value) -> Result<(), String> {
         Some(Value::String(code)) if ["male", "female", "other", "unknown"].contains(&code.as_str()) => {}
         Some(_) => return Err("Patient.gender is none of male, female, other, unknown: correct it".to_owned()),
     }
-    let named = |key: &str| resource::list(value, key).iter().any(|item| item.as_object().is_some_and(|map| !map.is_empty()));
+    let named = |key: &str| {
+        resource::list(value, key)
+            .iter()
+            .any(|item| item.as_object().is_some_and(|map| !map.is_empty()))
+    };
     if named("name") || named("identifier") {
         Ok(())
     } else {
@@ -98,6 +140,8 @@ fn date(kind: &str, value: &Value, key: &str) -> Result<(), String> {
     match value.get(key) {
         None => Ok(()),
         Some(Value::String(text)) if is_date(text) => Ok(()),
-        Some(_) => Err(format!("{kind}.{key} is no FHIR date: write YYYY, YYYY-MM, YYYY-MM-DD or a dateTime")),
+        Some(_) => Err(format!(
+            "{kind}.{key} is no FHIR date: write YYYY, YYYY-MM, YYYY-MM-DD or a dateTime"
+        )),
     }
 }

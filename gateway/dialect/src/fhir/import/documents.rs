@@ -32,7 +32,10 @@ pub struct Shelf {
 impl Shelf {
     /// Starts a patient: resource ids are unique only beside the patient's own identifier.
     pub fn open(&mut self, patient: &Value, facts: &PatientFacts) {
-        self.person = facts.identifiers.first().map_or_else(|| name_of(patient), |id| format!("{}|{}", id.system, id.value));
+        self.person = facts
+            .identifiers
+            .first()
+            .map_or_else(|| name_of(patient), |id| format!("{}|{}", id.system, id.value));
         self.ids.clear();
     }
 
@@ -90,12 +93,22 @@ pub fn without_data(value: &Value) -> Value {
     };
     match resource::kind(&value) {
         Some("DocumentReference") => {
-            for content in value.get_mut("content").and_then(Value::as_array_mut).into_iter().flatten() {
+            for content in value
+                .get_mut("content")
+                .and_then(Value::as_array_mut)
+                .into_iter()
+                .flatten()
+            {
                 strip(content.get_mut("attachment"));
             }
         }
         Some("DiagnosticReport") => {
-            for form in value.get_mut("presentedForm").and_then(Value::as_array_mut).into_iter().flatten() {
+            for form in value
+                .get_mut("presentedForm")
+                .and_then(Value::as_array_mut)
+                .into_iter()
+                .flatten()
+            {
                 strip(Some(form));
             }
         }
@@ -108,11 +121,15 @@ fn from_reference(pool: &Pool, item: &Item, shelf: &Shelf) -> Vec<Result<Documen
     let value = &item.value;
     let status = resource::text(value, "status");
     if status == Some("entered-in-error") {
-        return vec![Err("the DocumentReference is marked entered-in-error: it is not kept".to_owned())];
+        return vec![Err(
+            "the DocumentReference is marked entered-in-error: it is not kept".to_owned()
+        )];
     }
     let contents = resource::list(value, "content");
     if contents.is_empty() {
-        return vec![Err("the DocumentReference has no content: add the attachment".to_owned())];
+        return vec![Err(
+            "the DocumentReference has no content: add the attachment".to_owned()
+        )];
     }
     let context = resource::at(value, "context");
     let mut labels = resource::codings(value, "securityLabel");
@@ -128,7 +145,9 @@ fn from_reference(pool: &Pool, item: &Item, shelf: &Shelf) -> Vec<Result<Documen
             status: status.map(str::to_owned),
             content_type,
             bytes,
-            title: title.map(str::to_owned).or_else(|| resource::concept(value, "type").words().map(str::to_owned)),
+            title: title
+                .map(str::to_owned)
+                .or_else(|| resource::concept(value, "type").words().map(str::to_owned)),
             type_: resource::codings(value, "type").into_iter().next(),
             category: resource::codings(value, "category").into_iter().next(),
             format: Coding::read(resource::at(content, "format")),
@@ -141,7 +160,12 @@ fn from_reference(pool: &Pool, item: &Item, shelf: &Shelf) -> Vec<Result<Documen
             language: language(attachment, value),
         })
     };
-    contents.iter().take(resource::ITEMS_MAX).enumerate().map(read).collect()
+    contents
+        .iter()
+        .take(resource::ITEMS_MAX)
+        .enumerate()
+        .map(read)
+        .collect()
 }
 
 fn from_report(pool: &Pool, item: &Item, shelf: &Shelf) -> Vec<Result<DocumentIntake, String>> {
@@ -152,19 +176,26 @@ fn from_report(pool: &Pool, item: &Item, shelf: &Shelf) -> Vec<Result<DocumentIn
         let created = resource::text(form, "creation").or_else(|| resource::text(value, "issued"));
         let period = resource::period(value, "effectivePeriod");
         let day = resource::text(value, "effectiveDateTime").map(str::to_owned);
-        let author = resource::list(value, "performer").iter().find_map(|who| whose(pool, item, who));
+        let author = resource::list(value, "performer")
+            .iter()
+            .find_map(|who| whose(pool, item, who));
         Ok(DocumentIntake {
             id: shelf.id(item, part),
             source: "DiagnosticReport",
             status: resource::text(value, "status").map(str::to_owned),
             content_type,
             bytes,
-            title: resource::text(form, "title").or_else(|| words.words()).map(str::to_owned),
+            title: resource::text(form, "title")
+                .or_else(|| words.words())
+                .map(str::to_owned),
             type_: resource::codings(value, "code").into_iter().next(),
             category: resource::codings(value, "category").into_iter().next(),
             format: None,
             created: created.map(str::to_owned),
-            period: Period { start: period.start.or_else(|| day.clone()), end: period.end.or(day) },
+            period: Period {
+                start: period.start.or_else(|| day.clone()),
+                end: period.end.or(day),
+            },
             author,
             security_labels: security(value),
             facility_type: None,
@@ -175,28 +206,43 @@ fn from_report(pool: &Pool, item: &Item, shelf: &Shelf) -> Vec<Result<DocumentIn
     if resource::text(value, "status") == Some("entered-in-error") {
         return Vec::new();
     }
-    resource::list(value, "presentedForm").iter().take(resource::ITEMS_MAX).enumerate().map(read).collect()
+    resource::list(value, "presentedForm")
+        .iter()
+        .take(resource::ITEMS_MAX)
+        .enumerate()
+        .map(read)
+        .collect()
 }
 
 fn from_composition(pool: &Pool, item: &Item) -> Option<DocumentIntake> {
     let document = pool.documents.iter().find(|document| document.scope == item.scope)?;
-    let first = pool.items.iter().find(|other| other.scope == item.scope && other.kind == "Composition");
+    let first = pool
+        .items
+        .iter()
+        .find(|other| other.scope == item.scope && other.kind == "Composition");
     if first.is_none_or(|first| first.place != item.place) {
         return None;
     }
     let referred = document.url.as_deref().is_some_and(|url| {
-        pool.items.iter().filter(|other| other.kind == "DocumentReference").any(|other| {
-            resource::list(&other.value, "content").iter().any(|content| {
-                resource::text(resource::at(content, "attachment"), "url").is_some_and(|link| link == url)
+        pool.items
+            .iter()
+            .filter(|other| other.kind == "DocumentReference")
+            .any(|other| {
+                resource::list(&other.value, "content").iter().any(|content| {
+                    resource::text(resource::at(content, "attachment"), "url").is_some_and(|link| link == url)
+                })
             })
-        })
     });
     if referred {
         return None;
     }
     let value = &item.value;
     let mut labels: Vec<Coding> = resource::text(value, "confidentiality")
-        .map(|code| Coding { system: resource::CONFIDENTIALITY.to_owned(), code: code.to_owned(), display: None })
+        .map(|code| Coding {
+            system: resource::CONFIDENTIALITY.to_owned(),
+            code: code.to_owned(),
+            display: None,
+        })
         .into_iter()
         .collect();
     labels.extend(security(value));
@@ -212,7 +258,9 @@ fn from_composition(pool: &Pool, item: &Item) -> Option<DocumentIntake> {
         type_: resource::codings(value, "type").into_iter().next(),
         category: resource::codings(value, "category").into_iter().next(),
         format: None,
-        created: resource::text(value, "date").or_else(|| resource::text(&document.bundle, "timestamp")).map(str::to_owned),
+        created: resource::text(value, "date")
+            .or_else(|| resource::text(&document.bundle, "timestamp"))
+            .map(str::to_owned),
         period: event.map(|event| resource::period(event, "period")).unwrap_or_default(),
         author: authors(pool, item),
         security_labels: labels,
@@ -247,25 +295,42 @@ fn attached(pool: &Pool, item: &Item, attachment: &Value) -> Result<(Vec<u8>, St
     let Some(url) = resource::text(attachment, "url") else {
         return Err("the attachment has neither data nor url: send its data".to_owned());
     };
-    if let Some(document) = pool.documents.iter().find(|document| document.url.as_deref() == Some(url)) {
+    if let Some(document) = pool
+        .documents
+        .iter()
+        .find(|document| document.url.as_deref() == Some(url))
+    {
         return pair(document.bytes.clone(), stated.or(Some("application/fhir+json")));
     }
-    let binary = pool.resolve(item.scope, url).and_then(|at| pool.items.get(at)).filter(|target| target.kind == "Binary");
+    let binary = pool
+        .resolve(item.scope, url)
+        .and_then(|at| pool.items.get(at))
+        .filter(|target| target.kind == "Binary");
     match binary {
-        Some(binary) => pair(decode(resource::at(&binary.value, "data"))?, resource::text(&binary.value, "contentType")),
-        None => Err("the attachment has only a URL, which is never fetched: send its data inline or as a Binary".to_owned()),
+        Some(binary) => pair(
+            decode(resource::at(&binary.value, "data"))?,
+            resource::text(&binary.value, "contentType"),
+        ),
+        None => {
+            Err("the attachment has only a URL, which is never fetched: send its data inline or as a Binary".to_owned())
+        }
     }
 }
 
 fn decode(data: &Value) -> Result<Vec<u8>, String> {
     let text = data.as_str().ok_or("the attachment's data is no text: send base64")?;
     let compact: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    BASE64.decode(compact).map_err(|_| "the attachment's data is no valid base64: encode it again".to_owned())
+    BASE64
+        .decode(compact)
+        .map_err(|_| "the attachment's data is no valid base64: encode it again".to_owned())
 }
 
 fn authors(pool: &Pool, item: &Item) -> Option<String> {
-    let names: Vec<String> =
-        resource::list(&item.value, "author").iter().take(8).filter_map(|who| whose(pool, item, who)).collect();
+    let names: Vec<String> = resource::list(&item.value, "author")
+        .iter()
+        .take(8)
+        .filter_map(|who| whose(pool, item, who))
+        .collect();
     (!names.is_empty()).then(|| names.join(", "))
 }
 
@@ -276,7 +341,10 @@ fn whose(pool: &Pool, item: &Item, who: &Value) -> Option<String> {
     let reference = resource::text(who, "reference")?;
     if let Some(local) = reference.strip_prefix('#') {
         let contained = resource::list(&item.value, "contained");
-        return contained.iter().find(|one| resource::text(one, "id") == Some(local)).and_then(resource::person_name);
+        return contained
+            .iter()
+            .find(|one| resource::text(one, "id") == Some(local))
+            .and_then(resource::person_name);
     }
     let target = pool.items.get(pool.resolve(item.scope, reference)?)?;
     if target.kind == "PractitionerRole" {
@@ -290,33 +358,54 @@ fn security(value: &Value) -> Vec<Coding> {
 }
 
 fn language(attachment: &Value, value: &Value) -> Option<String> {
-    resource::text(attachment, "language").or_else(|| resource::text(value, "language")).map(str::to_owned)
+    resource::text(attachment, "language")
+        .or_else(|| resource::text(value, "language"))
+        .map(str::to_owned)
 }
 
 fn study(value: &Value) -> Result<ImagingStudyIntake, &'static str> {
     let uid = resource::list(value, "identifier").iter().find_map(|identifier| {
         let uid = resource::text(identifier, "value")?;
         let uid = uid.strip_prefix("urn:oid:").unwrap_or(uid);
-        let dicom = matches!(resource::text(identifier, "system"), Some("urn:dicom:uid" | "urn:ietf:rfc:3986"));
+        let dicom = matches!(
+            resource::text(identifier, "system"),
+            Some("urn:dicom:uid" | "urn:ietf:rfc:3986")
+        );
         (dicom && is_uid(uid)).then(|| uid.to_owned())
     });
     let study_uid = uid.ok_or("the ImagingStudy has no Study Instance UID (system urn:dicom:uid): add it")?;
     let series = resource::list(value, "series");
-    let mut modalities: Vec<String> = resource::coding_list(value, "modality").into_iter().map(|coding| coding.code).collect();
-    modalities.extend(series.iter().filter_map(|one| Coding::read(resource::at(one, "modality"))).map(|coding| coding.code));
+    let mut modalities: Vec<String> = resource::coding_list(value, "modality")
+        .into_iter()
+        .map(|coding| coding.code)
+        .collect();
+    modalities.extend(
+        series
+            .iter()
+            .filter_map(|one| Coding::read(resource::at(one, "modality")))
+            .map(|coding| coding.code),
+    );
     modalities.sort();
     modalities.dedup();
     let number = |value: &Value, key: &str| value.get(key).and_then(Value::as_u64);
     let instances = series.iter().map(|one| {
         number(one, "numberOfInstances").unwrap_or(u64::try_from(resource::list(one, "instance").len()).unwrap_or(0))
     });
-    let words = resource::list(value, "procedureCode").iter().find_map(|code| resource::Concept::read(code).words().map(str::to_owned));
-    let title = series.iter().flat_map(|one| resource::list(one, "instance")).find_map(|one| resource::text(one, "title"));
+    let words = resource::list(value, "procedureCode")
+        .iter()
+        .find_map(|code| resource::Concept::read(code).words().map(str::to_owned));
+    let title = series
+        .iter()
+        .flat_map(|one| resource::list(one, "instance"))
+        .find_map(|one| resource::text(one, "title"));
     Ok(ImagingStudyIntake {
         study_uid,
         started: resource::text(value, "started").map(str::to_owned),
         modalities,
-        description: resource::text(value, "description").map(str::to_owned).or(words).or_else(|| title.map(str::to_owned)),
+        description: resource::text(value, "description")
+            .map(str::to_owned)
+            .or(words)
+            .or_else(|| title.map(str::to_owned)),
         series_count: number(value, "numberOfSeries").unwrap_or(u64::try_from(series.len()).unwrap_or(0)),
         instance_count: number(value, "numberOfInstances").unwrap_or_else(|| instances.fold(0, u64::saturating_add)),
         security_labels: security(value),
@@ -326,5 +415,7 @@ fn study(value: &Value) -> Result<ImagingStudyIntake, &'static str> {
 /// DICOM UID: digits and dots, at most 64 (PS3.5 section 9.1).
 fn is_uid(uid: &str) -> bool {
     (1..=UID_MAX).contains(&uid.len())
-        && uid.split('.').all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
+        && uid
+            .split('.')
+            .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
 }

@@ -25,13 +25,20 @@ fn rows<'c>(codes: impl Iterator<Item = &'c Concept>) -> BTreeSet<String> {
                 "http://www.nlm.nih.gov/research/umls/rxnorm" => "rxnorm",
                 other => other,
             };
-            format!("{system}|{}|{}", coding.code, coding.display.as_deref().unwrap_or_default())
+            format!(
+                "{system}|{}|{}",
+                coding.code,
+                coding.display.as_deref().unwrap_or_default()
+            )
         })
         .collect()
 }
 
 fn set(text: &str) -> BTreeSet<String> {
-    text.split(" || ").filter(|text| !text.is_empty()).map(str::to_owned).collect()
+    text.split(" || ")
+        .filter(|text| !text.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn assembled(intake: &super::PatientIntake) -> Value {
@@ -47,11 +54,19 @@ fn assembled(intake: &super::PatientIntake) -> Value {
 
 /// Every reference in a document Bundle resolves inside it.
 pub fn assert_closed(bundle: &Value) {
-    let urls: BTreeSet<&str> = bundle["entry"].as_array().unwrap().iter().map(|entry| entry["fullUrl"].as_str().unwrap()).collect();
+    let urls: BTreeSet<&str> = bundle["entry"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["fullUrl"].as_str().unwrap())
+        .collect();
     assert_eq!(urls.len(), bundle["entry"].as_array().unwrap().len());
     fn walk(value: &Value, urls: &BTreeSet<&str>) {
         if let Some(reference) = value.get("reference").and_then(Value::as_str) {
-            assert!(reference.starts_with('#') || urls.contains(reference), "{reference} does not resolve");
+            assert!(
+                reference.starts_with('#') || urls.contains(reference),
+                "{reference} does not resolve"
+            );
         }
         match value {
             Value::Array(items) => items.iter().for_each(|item| walk(item, urls)),
@@ -64,7 +79,9 @@ pub fn assert_closed(bundle: &Value) {
 
 #[test]
 fn the_facts_of_64_synthea_patients_survive_import_summary_and_reading() {
-    let Some(folder) = corpus::folder("01-synthea-r4") else { return };
+    let Some(folder) = corpus::folder("01-synthea-r4") else {
+        return;
+    };
     let expected = corpus::csv(&folder.join("expected-patients.csv"));
     assert_eq!(expected.len(), 64);
     for row in expected {
@@ -73,50 +90,118 @@ fn the_facts_of_64_synthea_patients_survive_import_summary_and_reading() {
         assert!(intake.rejected.is_empty(), "{:?}", intake.rejected.first());
         assert_eq!(intake.patients.len(), 1);
         let patient = &intake.patients[0];
-        assert!(patient.facts.identifiers.iter().any(|id| id.type_code.as_deref() == Some("MR") && id.value == row["mrn"]));
+        assert!(
+            patient
+                .facts
+                .identifiers
+                .iter()
+                .any(|id| id.type_code.as_deref() == Some("MR") && id.value == row["mrn"])
+        );
         assert!(patient.facts.identifiers.iter().any(|id| id.value == row["ssn"]));
-        assert!(patient.facts.names[0].family.as_deref() == Some(&row["family"]), "family");
-        assert!(patient.facts.birth_date.as_deref() == Some(&row["birthDate"]) && patient.facts.sex.as_deref() == Some(&row["gender"]));
-        for (column, kind) in [("n_encounter", "Encounter"), ("n_condition", "Condition"), ("n_observation", "Observation"), ("n_procedure", "Procedure")] {
-            let count = patient.resources.iter().filter(|value| value["resourceType"] == kind).count();
+        assert!(
+            patient.facts.names[0].family.as_deref() == Some(&row["family"]),
+            "family"
+        );
+        assert!(
+            patient.facts.birth_date.as_deref() == Some(&row["birthDate"])
+                && patient.facts.sex.as_deref() == Some(&row["gender"])
+        );
+        for (column, kind) in [
+            ("n_encounter", "Encounter"),
+            ("n_condition", "Condition"),
+            ("n_observation", "Observation"),
+            ("n_procedure", "Procedure"),
+        ] {
+            let count = patient
+                .resources
+                .iter()
+                .filter(|value| value["resourceType"] == kind)
+                .count();
             assert_eq!(count.to_string(), row[column], "{kind}");
         }
         let studies: BTreeSet<String> = patient
             .imaging
             .iter()
-            .map(|study| format!("urn:oid:{}|{}|{}", study.study_uid, &study.started.as_deref().unwrap()[..10], study.modalities.join("+")))
+            .map(|study| {
+                format!(
+                    "urn:oid:{}|{}|{}",
+                    study.study_uid,
+                    &study.started.as_deref().unwrap()[..10],
+                    study.modalities.join("+")
+                )
+            })
             .collect();
         assert_eq!(studies, set(&row["imaging_studies"]));
         let bundle = assembled(patient);
         assert_closed(&bundle);
         let summary = clinical::read(bundle.to_string().as_bytes(), &Limits::default()).unwrap();
-        assert_eq!(rows(summary.allergies.iter().map(|row| &row.code)), set(&row["allergies"]));
-        assert_eq!(rows(summary.medications.iter().filter(|row| row.current).map(|row| &row.code)), set(&row["active_medications"]));
-        assert_eq!(rows(summary.problems.iter().filter(|row| row.current).map(|row| &row.code)), set(&row["active_conditions"]));
+        assert_eq!(
+            rows(summary.allergies.iter().map(|row| &row.code)),
+            set(&row["allergies"])
+        );
+        assert_eq!(
+            rows(
+                summary
+                    .medications
+                    .iter()
+                    .filter(|row| row.current)
+                    .map(|row| &row.code)
+            ),
+            set(&row["active_medications"])
+        );
+        assert_eq!(
+            rows(summary.problems.iter().filter(|row| row.current).map(|row| &row.code)),
+            set(&row["active_conditions"])
+        );
         assert!(summary.no_known_allergies.is_none(), "a statement was invented");
-        assert!(summary.results.len() <= ips::RESULTS_MAX && !summary.visits.is_empty());
+        assert!(!summary.results.is_empty() && !summary.visits.is_empty());
         assert!(summary.medications.iter().all(|row| row.recorder.is_some()));
     }
 }
 
 #[test]
 fn bulk_files_of_one_type_each_come_together() {
-    let Some(folder) = corpus::folder("01-synthea-bulk-2025") else { return };
+    let Some(folder) = corpus::folder("01-synthea-bulk-2025") else {
+        return;
+    };
     let mut importer = Importer::new(Limits::default());
-    for path in corpus::files(&folder).iter().filter(|path| path.to_str().unwrap().ends_with(".ndjson.gz")) {
-        importer.add(path.file_name().unwrap().to_str().unwrap(), &std::fs::read(path).unwrap()).unwrap();
+    for path in corpus::files(&folder)
+        .iter()
+        .filter(|path| path.to_str().unwrap().ends_with(".ndjson.gz"))
+    {
+        importer
+            .add(
+                path.file_name().unwrap().to_str().unwrap(),
+                &std::fs::read(path).unwrap(),
+            )
+            .unwrap();
     }
     let intake = importer.finish();
     assert_eq!(intake.patients.len(), 13);
     let documents: usize = intake.patients.iter().map(|patient| patient.documents.len()).sum();
     assert!(documents > 100, "{documents}");
-    assert!(intake.patients.iter().all(|patient| patient.resources.iter().any(|value| value["resourceType"] == "Practitioner")));
-    assert!(intake.patients.iter().any(|patient| patient.documents.iter().any(|document| document.author.is_some())));
+    assert!(intake.patients.iter().all(|patient| {
+        patient
+            .resources
+            .iter()
+            .any(|value| value["resourceType"] == "Practitioner")
+    }));
+    assert!(
+        intake
+            .patients
+            .iter()
+            .any(|patient| patient.documents.iter().any(|document| document.author.is_some()))
+    );
     for patient in &intake.patients {
         let name = format!("Patient/{}", patient.patient["id"].as_str().unwrap());
         for value in &patient.resources {
-            let subject = value["subject"]["reference"].as_str().or_else(|| value["patient"]["reference"].as_str());
-            assert!(subject.is_none_or(|subject| subject == name), "a resource of another patient");
+            let subject = value["subject"]["reference"]
+                .as_str()
+                .or_else(|| value["patient"]["reference"].as_str());
+            assert!(
+                subject.is_none_or(|subject| subject == name),
+                "a resource of another patient"
+            );
         }
         assert_closed(&assembled(patient));
     }
@@ -124,7 +209,9 @@ fn bulk_files_of_one_type_each_come_together() {
 
 #[test]
 fn every_public_example_gives_a_clear_result() {
-    let Some(folder) = corpus::folder("02-fhir") else { return };
+    let Some(folder) = corpus::folder("02-fhir") else {
+        return;
+    };
     let (mut patients, mut refused) = (0, 0);
     for path in corpus::files(&folder) {
         if !path.to_str().unwrap().trim_end_matches(".gz").ends_with(".json") {
@@ -153,7 +240,9 @@ fn every_public_example_gives_a_clear_result() {
 
 #[test]
 fn an_ips_document_is_kept_as_its_bytes_and_its_facts_are_read() {
-    let Some(folder) = corpus::folder("02-fhir/ips-2.0.0") else { return };
+    let Some(folder) = corpus::folder("02-fhir/ips-2.0.0") else {
+        return;
+    };
     let bytes = std::fs::read(folder.join("Bundle-IPS-examples-Bundle-01.json")).unwrap();
     let intake = import(&bytes, &Limits::default()).unwrap();
     let patient = &intake.patients[0];
@@ -162,15 +251,27 @@ fn an_ips_document_is_kept_as_its_bytes_and_its_facts_are_read() {
     assert_eq!(patient.documents[0].type_.as_ref().unwrap().code, "60591-5");
     let again = import(&bytes, &Limits::default()).unwrap();
     assert_eq!(again.patients[0].documents[0].id, patient.documents[0].id);
-    for summary in [clinical::read(&bytes, &Limits::default()).unwrap(), clinical::read_value(&assembled(patient)).unwrap()] {
+    for summary in [
+        clinical::read(&bytes, &Limits::default()).unwrap(),
+        clinical::read_value(&assembled(patient)).unwrap(),
+    ] {
         assert_eq!(rows(summary.allergies.iter().map(|row| &row.code)).len(), 1);
         assert!(summary.no_known_allergies.as_ref().unwrap().what.has_code("429625007"));
         let drugs: Vec<_> = summary.medications.iter().filter(|row| row.current).collect();
         assert_eq!(drugs.len(), 2);
-        assert!(drugs.iter().all(|row| row.code.words().is_some() && row.route.as_deref() == Some("Oral use")), "medicationReference");
+        assert!(
+            drugs
+                .iter()
+                .all(|row| row.code.words().is_some() && row.route.as_deref() == Some("Oral use")),
+            "medicationReference"
+        );
         assert!(summary.results.len() >= 7, "{}", summary.results.len());
     }
-    let none = clinical::read(&std::fs::read(folder.join("Bundle-bundle-no-info-required-sections.json")).unwrap(), &Limits::default()).unwrap();
+    let none = clinical::read(
+        &std::fs::read(folder.join("Bundle-bundle-no-info-required-sections.json")).unwrap(),
+        &Limits::default(),
+    )
+    .unwrap();
     assert!(none.allergies.is_empty() && none.no_known_allergies.is_none() && none.immunizations.len() == 2);
 }
 
@@ -201,7 +302,13 @@ fn one_broken_entry_is_refused_alone() {
 #[test]
 fn references_of_every_form_resolve_and_ambiguous_ones_do_not() {
     let practitioner = json!({"resourceType": "Practitioner", "id": "d1", "identifier": [{"system": "urn:npi", "value": "9"}], "name": [{"family": "Doe"}]});
-    for reference in ["urn:uuid:33333333-0000-4000-8000-000000000000", "Practitioner/d1", "https://ehr.example/fhir/Practitioner/d1/_history/2", "Practitioner?identifier=urn:npi|9", "Practitioner?identifier=urn:npi%7C9"] {
+    for reference in [
+        "urn:uuid:33333333-0000-4000-8000-000000000000",
+        "Practitioner/d1",
+        "https://ehr.example/fhir/Practitioner/d1/_history/2",
+        "Practitioner?identifier=urn:npi|9",
+        "Practitioner?identifier=urn:npi%7C9",
+    ] {
         let intake = take(&json!({"resourceType": "Bundle", "type": "transaction", "entry": [
             {"fullUrl": "urn:uuid:11111111-0000-4000-8000-000000000000", "resource": {"resourceType": "Patient", "name": [{"family": "T"}]}},
             {"fullUrl": "urn:uuid:33333333-0000-4000-8000-000000000000", "resource": practitioner},
@@ -209,9 +316,15 @@ fn references_of_every_form_resolve_and_ambiguous_ones_do_not() {
         ]}));
         let resources = &intake.patients[0].resources;
         assert_eq!(resources.len(), 2, "{reference}");
-        let condition = resources.iter().find(|value| value["resourceType"] == "Condition").unwrap();
+        let condition = resources
+            .iter()
+            .find(|value| value["resourceType"] == "Condition")
+            .unwrap();
         assert_eq!(condition["recorder"]["reference"], "Practitioner/d1");
-        assert_eq!(condition["subject"]["reference"], "Patient/11111111-0000-4000-8000-000000000000");
+        assert_eq!(
+            condition["subject"]["reference"],
+            "Patient/11111111-0000-4000-8000-000000000000"
+        );
     }
     let mut importer = Importer::new(Limits::default());
     for (place, id) in [("a", "1"), ("b", "2")] {
@@ -219,9 +332,17 @@ fn references_of_every_form_resolve_and_ambiguous_ones_do_not() {
         person["identifier"][0]["value"] = id.into();
         importer.add(place, person.to_string().as_bytes()).unwrap();
     }
-    importer.add("c", br#"{"resourceType":"Condition","subject":{"reference":"Patient/p"}}"#).unwrap();
+    importer
+        .add(
+            "c",
+            br#"{"resourceType":"Condition","subject":{"reference":"Patient/p"}}"#,
+        )
+        .unwrap();
     let intake = importer.finish();
-    assert!(intake.patients.iter().all(|patient| patient.resources.is_empty()), "a guess was made");
+    assert!(
+        intake.patients.iter().all(|patient| patient.resources.is_empty()),
+        "a guess was made"
+    );
     assert!(intake.rejected.iter().any(|one| one.place == "c (Condition)"));
 }
 
@@ -232,17 +353,28 @@ fn a_resource_never_reaches_another_patient() {
         {"resource": {"resourceType": "Observation", "id": "o2", "subject": {"reference": "Patient/p2"}}},
         {"resource": {"resourceType": "Observation", "id": "o1", "subject": {"reference": "Patient/p1"}, "hasMember": [{"reference": "Observation/o2"}]}},
     ]}));
-    let ids: Vec<Vec<&str>> = intake.patients.iter().map(|one| one.resources.iter().map(|value| value["id"].as_str().unwrap()).collect()).collect();
+    let ids: Vec<Vec<&str>> = intake
+        .patients
+        .iter()
+        .map(|one| {
+            one.resources
+                .iter()
+                .map(|value| value["id"].as_str().unwrap())
+                .collect()
+        })
+        .collect();
     assert_eq!(ids, [vec!["o1"], vec!["o2"]]);
 }
 
 #[test]
 fn documents_come_from_data_and_binaries_and_never_from_urls() {
-    let reference = |id: &str, attachment: Value| json!({"resource": {
-        "resourceType": "DocumentReference", "id": id, "status": "current", "subject": {"reference": "Patient/p1"},
-        "securityLabel": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "R"}]}],
-        "content": [{"attachment": attachment}],
-    }});
+    let reference = |id: &str, attachment: Value| {
+        json!({"resource": {
+            "resourceType": "DocumentReference", "id": id, "status": "current", "subject": {"reference": "Patient/p1"},
+            "securityLabel": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-Confidentiality", "code": "R"}]}],
+            "content": [{"attachment": attachment}],
+        }})
+    };
     let bundle = json!({"resourceType": "Bundle", "type": "transaction", "entry": [
         {"resource": patient("p1")},
         reference("a", json!({"contentType": "text/plain", "data": "aGVs\nbG8"})),
@@ -254,12 +386,35 @@ fn documents_come_from_data_and_binaries_and_never_from_urls() {
     ]});
     let intake = take(&bundle);
     let documents = &intake.patients[0].documents;
-    let found: BTreeSet<(&str, &[u8])> = documents.iter().map(|one| (one.content_type.as_str(), one.bytes.as_slice())).collect();
-    assert_eq!(found, [("text/plain", &b"hello"[..]), ("text/html", b"hi"), ("application/pdf", b"%PDF")].into());
-    assert_eq!(documents.iter().filter(|one| one.security_labels.iter().any(|label| label.code == "R")).count(), 2);
+    let found: BTreeSet<(&str, &[u8])> = documents
+        .iter()
+        .map(|one| (one.content_type.as_str(), one.bytes.as_slice()))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("text/plain", &b"hello"[..]),
+            ("text/html", b"hi"),
+            ("application/pdf", b"%PDF")
+        ]
+        .into()
+    );
+    assert_eq!(
+        documents
+            .iter()
+            .filter(|one| one.security_labels.iter().any(|label| label.code == "R"))
+            .count(),
+        2
+    );
     assert_eq!(intake.rejected.len(), 2, "{:?}", intake.rejected);
     assert!(intake.rejected.iter().any(|one| one.reason.contains("never fetched")));
-    let ids = |intake: &Intake| intake.patients[0].documents.iter().map(|one| one.id.clone()).collect::<BTreeSet<_>>();
+    let ids = |intake: &Intake| {
+        intake.patients[0]
+            .documents
+            .iter()
+            .map(|one| one.id.clone())
+            .collect::<BTreeSet<_>>()
+    };
     assert_eq!(ids(&take(&bundle)), ids(&intake));
     assert!(!format!("{:?}", intake.patients[0].documents).contains("hello"));
 }
