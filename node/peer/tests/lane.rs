@@ -67,7 +67,7 @@ impl Producer {
         match ask.item {
             Item::Document => self.item(Item::Document, ask.from, SIZE).await,
             Item::Instance(_) => {
-                self.send(LaneFrame::Header(header(ask.item.clone(), 0, 10))).await?;
+                self.send(LaneFrame::Header(header(ask.item, 0, 10))).await?;
                 self.send(LaneFrame::Chunk(content(0, 5))).await?;
                 self.send(LaneFrame::Refused(Refusal::NothingHere)).await
             }
