@@ -136,10 +136,6 @@ impl<S> Guarded<S> {
         self.channel.cut.is_cancelled()
     }
 
-    pub(crate) fn stream_mut(&mut self) -> &mut S {
-        &mut self.stream
-    }
-
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         match self.wait.as_mut().poll(context) {
             Poll::Ready(()) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the channel was cut")),

@@ -67,7 +67,9 @@ impl Trust {
         &self.judge
     }
 
-    pub(crate) fn live(&self) -> &Arc<LiveTable> {
+    /// Live channels, control and bulk.
+    #[must_use]
+    pub fn live(&self) -> &Arc<LiveTable> {
         &self.live
     }
 
