@@ -76,7 +76,8 @@ impl Federation {
     pub fn step(&mut self, now: Millis, input: Input, kept: &dyn Kept) -> Vec<Effect> {
         let mut turn = Turn { now, kept, effects: Vec::new() };
         if self.members.version() < self.registry.version {
-            self.take_registry(&mut turn);
+            // The version kept was an earlier one: who returned since then is not known here.
+            self.take_registry(&mut turn, true);
         }
         match input {
             Input::Tick => {}
@@ -91,8 +92,9 @@ impl Federation {
             }
             Input::Registry(registry) => {
                 if registry.version > self.registry.version {
+                    let returned = returns(&self.registry, &registry);
                     self.registry = *registry;
-                    self.take_registry(&mut turn);
+                    self.take_registry(&mut turn, returned);
                 }
             }
             Input::Link { org, up } => self.link(&mut turn, org, up),
@@ -129,9 +131,9 @@ impl Federation {
         turn.effects
     }
 
-    fn take_registry(&mut self, turn: &mut Turn<'_>) {
+    fn take_registry(&mut self, turn: &mut Turn<'_>, returned: bool) {
         self.verified.clear();
-        self.members.take(&self.registry, turn.now, &mut self.ledger);
+        self.members.take(&self.registry, returned, turn.now, &mut self.ledger);
         self.next_chore = None;
         self.owner_registry_changed(turn);
     }
@@ -200,6 +202,12 @@ impl Federation {
         self.verified.insert(signed.clone(), verified.clone());
         Ok(verified)
     }
+}
+
+/// Whether somebody takes part in `next` who was known, and out, in `last`.
+fn returns(last: &Registry, next: &Registry) -> bool {
+    let out = |org: &OrgId| last.member(org).is_some_and(|member| member.standing != Standing::Active);
+    next.active().any(|member| out(&member.org))
 }
 
 /// The planted confusion of who owns a key: the signer's nodes are taken for the owner's.

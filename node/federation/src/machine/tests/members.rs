@@ -161,3 +161,28 @@ fn equal_inputs_give_equal_effects() {
     };
     assert_eq!(story(), story());
 }
+
+#[test]
+fn spec_f_return_a_member_that_returns_unsettles_every_holder() {
+    let mut region = Region::new(&[0, 1, 2, 3]);
+    let key = (0..=255_u8)
+        .find(|number| !placement(&index_key(*number), &registry(&[0, 1, 2, 3], 1)).contains(&org(3)))
+        .unwrap();
+    let mut out = registry(&[0, 1, 2, 3], 2);
+    out.members[3].standing = hie_protocol::registry::Standing::Revoked(region.now);
+    for at in 0..4 {
+        region.input(at, Input::Registry(Box::new(out.clone())));
+    }
+    region.pass(3);
+    assert!(is_complete(&region.ask(0, key)));
+    region.down.insert(3);
+    for at in 0..3 {
+        region.input(at, Input::Registry(Box::new(registry(&[0, 1, 2, 3], 3))));
+    }
+    region.pass(3);
+    assert!(!is_complete(&region.ask(0, key)), "what it published before it left is not placed yet");
+    region.down.clear();
+    region.input(3, Input::Registry(Box::new(registry(&[0, 1, 2, 3], 3))));
+    region.pass(15);
+    assert!(is_complete(&region.ask(0, key)));
+}
