@@ -43,7 +43,9 @@ pub enum CheckpointError {
     #[error("the checkpoint's note is refused")]
     Note(#[from] NoteError),
     /// The origin line is empty, too long or has control characters.
-    #[error("the checkpoint's origin must be 1 to {ORIGIN_LEN_MAX} bytes of text without control characters")]
+    #[error(
+        "the checkpoint's origin must be 1 to {ORIGIN_LEN_MAX} bytes of text without control characters"
+    )]
     Origin,
     /// The size line is not a decimal number in its shortest form.
     #[error("the checkpoint's size (line 2) is not a plain decimal number")]
@@ -87,7 +89,11 @@ impl Checkpoint {
         if !fits || origin.chars().any(char::is_control) {
             return Err(CheckpointError::Origin);
         }
-        Ok(Self { origin: origin.to_owned(), size, root })
+        Ok(Self {
+            origin: origin.to_owned(),
+            size,
+            root,
+        })
     }
 
     /// The log that this is about.
@@ -111,7 +117,12 @@ impl Checkpoint {
     /// The text that is signed, with its final newline.
     #[must_use]
     pub fn to_note_body(&self) -> String {
-        format!("{}\n{}\n{}\n", self.origin, self.size, STANDARD.encode(self.root))
+        format!(
+            "{}\n{}\n{}\n",
+            self.origin,
+            self.size,
+            STANDARD.encode(self.root)
+        )
     }
 
     /// Reads the text that is signed; takes only what [`Checkpoint::to_note_body`] writes.
@@ -121,9 +132,13 @@ impl Checkpoint {
     pub fn parse(body: &str) -> Result<Self, CheckpointError> {
         let lines = body.matches('\n').count();
         let mut fields = body.split('\n');
-        let (Some(origin), Some(size), Some(root), Some(""), None) =
-            (fields.next(), fields.next(), fields.next(), fields.next(), fields.next())
-        else {
+        let (Some(origin), Some(size), Some(root), Some(""), None) = (
+            fields.next(),
+            fields.next(),
+            fields.next(),
+            fields.next(),
+            fields.next(),
+        ) else {
             return Err(CheckpointError::Lines { lines });
         };
         let number: u64 = size.parse().map_err(|_| CheckpointError::Size)?;
@@ -160,7 +175,10 @@ impl<'a> NoteSigner<'a> {
         self.expect(KeyKind::Log)?;
         let signature = (self.sign)(checkpoint.to_note_body().as_bytes());
         let line = SignatureLine::new(self.key, signature.to_vec());
-        Ok(SignedCheckpoint { checkpoint: checkpoint.clone(), lines: vec![line] })
+        Ok(SignedCheckpoint {
+            checkpoint: checkpoint.clone(),
+            lines: vec![line],
+        })
     }
 
     /// Signs as a witness that has verified the checkpoint's consistency with the last one it
@@ -187,7 +205,9 @@ impl<'a> NoteSigner<'a> {
         if self.key.kind() == kind {
             return Ok(());
         }
-        Err(CheckpointError::KeyKind { name: self.key.name().to_owned() })
+        Err(CheckpointError::KeyKind {
+            name: self.key.name().to_owned(),
+        })
     }
 }
 
@@ -205,7 +225,10 @@ impl SignedCheckpoint {
     /// [`CheckpointError::Note`] for the frame, or one of the body's errors.
     pub fn parse(text: &[u8]) -> Result<Self, CheckpointError> {
         let (body, lines) = note::parse(text)?;
-        Ok(Self { checkpoint: Checkpoint::parse(body)?, lines })
+        Ok(Self {
+            checkpoint: Checkpoint::parse(body)?,
+            lines,
+        })
     }
 
     /// The text of the signed note.
@@ -249,7 +272,9 @@ impl SignedCheckpoint {
         if self.checkpoint.origin != origin {
             return Err(CheckpointError::OtherLog);
         }
-        let wrong = |key: &NoteKey| CheckpointError::KeyKind { name: key.name().to_owned() };
+        let wrong = |key: &NoteKey| CheckpointError::KeyKind {
+            name: key.name().to_owned(),
+        };
         if log.kind() != KeyKind::Log {
             return Err(wrong(log));
         }
@@ -260,7 +285,9 @@ impl SignedCheckpoint {
             signed = true;
         }
         if !signed {
-            return Err(CheckpointError::Unsigned { name: log.name().to_owned() });
+            return Err(CheckpointError::Unsigned {
+                name: log.name().to_owned(),
+            });
         }
         let mut cosignatures: Vec<Cosignature> = Vec::new();
         for witness in witnesses {
@@ -274,7 +301,10 @@ impl SignedCheckpoint {
                 }
             }
         }
-        Ok(VerifiedCheckpoint { checkpoint: self.checkpoint.clone(), cosignatures })
+        Ok(VerifiedCheckpoint {
+            checkpoint: self.checkpoint.clone(),
+            cosignatures,
+        })
     }
 }
 
@@ -310,7 +340,11 @@ impl VerifiedCheckpoint {
     /// How many distinct witnesses cosigned.
     #[must_use]
     pub fn witness_count(&self) -> usize {
-        let mut names: Vec<&str> = self.cosignatures.iter().map(|c| c.witness.as_str()).collect();
+        let mut names: Vec<&str> = self
+            .cosignatures
+            .iter()
+            .map(|c| c.witness.as_str())
+            .collect();
         names.sort_unstable();
         names.dedup();
         names.len()
@@ -323,14 +357,19 @@ fn check_cosignature(
     line: &SignatureLine,
 ) -> Result<Cosignature, CheckpointError> {
     let name = witness.name();
-    let refused = || NoteError::Signature { name: name.to_owned() };
+    let refused = || NoteError::Signature {
+        name: name.to_owned(),
+    };
     let (time, signature) = line.bytes().split_first_chunk::<8>().ok_or_else(refused)?;
     let timestamp_s = u64::from_be_bytes(*time);
     if timestamp_s > TIMESTAMP_MAX {
         return Err(CheckpointError::Time);
     }
     witness.check(cosigned_message(body, timestamp_s).as_bytes(), signature)?;
-    Ok(Cosignature { witness: name.to_owned(), timestamp_s })
+    Ok(Cosignature {
+        witness: name.to_owned(),
+        timestamp_s,
+    })
 }
 
 /// What a witness signs (C2SP tlog-cosignature, Ed25519 signed message).

@@ -50,7 +50,9 @@ pub enum NoteError {
         count: usize,
     },
     /// A key name is empty, too long, or has a space, plus or control character.
-    #[error("a key name must be 1 to {NAME_LEN_MAX} bytes without spaces, plus signs or control characters")]
+    #[error(
+        "a key name must be 1 to {NAME_LEN_MAX} bytes without spaces, plus signs or control characters"
+    )]
     Name,
     /// A verifier key's text is malformed or its parts do not fit each other.
     #[error("the verifier key is malformed: {reason}")]
@@ -107,7 +109,12 @@ impl NoteKey {
             .finalize()
             .into();
         let [a, b, c, d, ..] = digest;
-        Ok(Self { name: name.to_owned(), kind, public, id: [a, b, c, d] })
+        Ok(Self {
+            name: name.to_owned(),
+            kind,
+            public,
+            id: [a, b, c, d],
+        })
     }
 
     /// Reads the text form `<name>+<hex id>+<base64(kind, public key)>`.
@@ -121,16 +128,28 @@ impl NoteKey {
         }
         let mut parts = text.splitn(3, '+');
         let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(refused("it needs a name, an id and a key joined by plus signs"));
+            return Err(refused(
+                "it needs a name, an id and a key joined by plus signs",
+            ));
         };
-        let key = STANDARD.decode(key).map_err(|_| refused("the key is not base64"))?;
-        let (kind, public) = key.split_first().ok_or_else(|| refused("the key is empty"))?;
+        let key = STANDARD
+            .decode(key)
+            .map_err(|_| refused("the key is not base64"))?;
+        let (kind, public) = key
+            .split_first()
+            .ok_or_else(|| refused("the key is empty"))?;
         let kind = match kind {
             0x01 => KeyKind::Log,
             0x04 => KeyKind::Witness,
-            _ => return Err(refused("the kind is neither Ed25519 log nor Ed25519 witness")),
+            _ => {
+                return Err(refused(
+                    "the kind is neither Ed25519 log nor Ed25519 witness",
+                ));
+            }
         };
-        let public = public.try_into().map_err(|_| refused("the key is not 32 bytes"))?;
+        let public = public
+            .try_into()
+            .map_err(|_| refused("the key is not 32 bytes"))?;
         let read = Self::new(name, kind, public)?;
         if hex::encode(read.id) != id {
             return Err(refused("the id does not belong to the name and key"));
@@ -170,7 +189,9 @@ impl NoteKey {
     pub fn check(&self, message: &[u8], signature: &[u8]) -> Result<(), NoteError> {
         UnparsedPublicKey::new(&ED25519, self.public)
             .verify(message, signature)
-            .map_err(|_| NoteError::Signature { name: self.name.clone() })
+            .map_err(|_| NoteError::Signature {
+                name: self.name.clone(),
+            })
     }
 }
 
@@ -191,7 +212,11 @@ pub struct SignatureLine {
 impl SignatureLine {
     /// A line of `key` with what follows the key id.
     pub(super) fn new(key: &NoteKey, bytes: Vec<u8>) -> Self {
-        Self { name: key.name.clone(), id: key.id, bytes }
+        Self {
+            name: key.name.clone(),
+            id: key.id,
+            bytes,
+        }
     }
 
     /// Reads one line, with or without its newline.
@@ -243,7 +268,11 @@ impl SignatureLine {
         if bytes.is_empty() || bytes.len() > SIGNATURE_LEN_MAX {
             return Err(refused());
         }
-        Ok(Self { name: name.to_owned(), id: *id, bytes: bytes.to_vec() })
+        Ok(Self {
+            name: name.to_owned(),
+            id: *id,
+            bytes: bytes.to_vec(),
+        })
     }
 }
 

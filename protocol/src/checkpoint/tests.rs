@@ -1,4 +1,9 @@
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
 use ring::signature::{Ed25519KeyPair, KeyPair};
@@ -19,7 +24,10 @@ impl Party {
     fn new(name: &str, kind: KeyKind, seed: u8) -> Self {
         let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
         let public = pair.public_key().as_ref().try_into().unwrap();
-        Self { key: NoteKey::new(name, kind, public).unwrap(), pair }
+        Self {
+            key: NoteKey::new(name, kind, public).unwrap(),
+            pair,
+        }
     }
 
     fn sign(&self, message: &[u8]) -> [u8; 64] {
@@ -37,7 +45,9 @@ fn witness(seed: u8) -> Party {
 
 fn signed(log: &Party, size: u64, root: [u8; 32]) -> SignedCheckpoint {
     let checkpoint = Checkpoint::new(ORIGIN, size, root).unwrap();
-    NoteSigner::new(&log.key, &|m| log.sign(m)).sign(&checkpoint).unwrap()
+    NoteSigner::new(&log.key, &|m| log.sign(m))
+        .sign(&checkpoint)
+        .unwrap()
 }
 
 fn cosigned(log: &Party, witnesses: &[&Party]) -> SignedCheckpoint {
@@ -46,7 +56,12 @@ fn cosigned(log: &Party, witnesses: &[&Party]) -> SignedCheckpoint {
     for (place, witness) in witnesses.iter().enumerate() {
         let sign = |m: &[u8]| witness.sign(m);
         let signer = NoteSigner::new(&witness.key, &sign);
-        note.add(signer.cosign(&verified, 1_700_000_000 + place as u64).unwrap()).unwrap();
+        note.add(
+            signer
+                .cosign(&verified, 1_700_000_000 + place as u64)
+                .unwrap(),
+        )
+        .unwrap();
     }
     note
 }
@@ -107,43 +122,86 @@ fn log_and_witnesses_verify() {
     let verified = read.verify(ORIGIN, &log.key, &keys).unwrap();
     assert_eq!(verified.checkpoint().size(), 5);
     assert_eq!(verified.witness_count(), 2);
-    let times: Vec<u64> = verified.cosignatures().iter().map(|c| c.timestamp_s).collect();
+    let times: Vec<u64> = verified
+        .cosignatures()
+        .iter()
+        .map(|c| c.timestamp_s)
+        .collect();
     assert_eq!(times, [1_700_000_000, 1_700_000_001]);
     // An unknown witness is passed over, not counted.
-    assert_eq!(read.verify(ORIGIN, &log.key, &keys[..1]).unwrap().witness_count(), 1);
-    assert_eq!(read.verify(ORIGIN, &log.key, &[]).unwrap().witness_count(), 0);
+    assert_eq!(
+        read.verify(ORIGIN, &log.key, &keys[..1])
+            .unwrap()
+            .witness_count(),
+        1
+    );
+    assert_eq!(
+        read.verify(ORIGIN, &log.key, &[]).unwrap().witness_count(),
+        0
+    );
     // The same witness twice is one witness.
     let again = [keys[0].clone(), keys[0].clone()];
-    assert_eq!(read.verify(ORIGIN, &log.key, &again).unwrap().witness_count(), 1);
+    assert_eq!(
+        read.verify(ORIGIN, &log.key, &again)
+            .unwrap()
+            .witness_count(),
+        1
+    );
 }
 
 #[test]
 fn forgeries_are_refused() {
     let (log, one, stranger) = (log(), witness(2), Party::new(ORIGIN, KeyKind::Log, 9));
     let note = cosigned(&log, &[&one]);
-    let unsigned = CheckpointError::Unsigned { name: ORIGIN.to_owned() };
-    assert_eq!(note.verify(ORIGIN, &stranger.key, &[]).unwrap_err(), unsigned);
+    let unsigned = CheckpointError::Unsigned {
+        name: ORIGIN.to_owned(),
+    };
+    assert_eq!(
+        note.verify(ORIGIN, &stranger.key, &[]).unwrap_err(),
+        unsigned
+    );
     let other = note.verify("hie/elsewhere", &log.key, &[]).unwrap_err();
     assert_eq!(other, CheckpointError::OtherLog);
 
     // A witness's line moved to another checkpoint of the same log is false, and refuses the whole.
     let mut moved = signed(&log, 6, [7; 32]);
-    let (_, lines) = note::parse(note.to_text().as_bytes()).map(|(b, l)| (b.to_owned(), l)).unwrap();
+    let (_, lines) = note::parse(note.to_text().as_bytes())
+        .map(|(b, l)| (b.to_owned(), l))
+        .unwrap();
     moved.add(lines[1].clone()).unwrap();
-    let false_line = NoteError::Signature { name: one.key.name().to_owned() };
-    let refused = moved.verify(ORIGIN, &log.key, &[one.key.clone()]).unwrap_err();
+    let false_line = NoteError::Signature {
+        name: one.key.name().to_owned(),
+    };
+    let refused = moved
+        .verify(ORIGIN, &log.key, std::slice::from_ref(&one.key))
+        .unwrap_err();
     assert_eq!(refused, CheckpointError::Note(false_line));
     assert!(moved.verify(ORIGIN, &log.key, &[]).is_ok());
 
     // Keys do not change their kind.
-    let kind = |name: &str| CheckpointError::KeyKind { name: name.to_owned() };
-    assert_eq!(note.verify(ORIGIN, &one.key, &[]).unwrap_err(), kind(one.key.name()));
-    assert_eq!(note.verify(ORIGIN, &log.key, &[log.key.clone()]).unwrap_err(), kind(ORIGIN));
+    let kind = |name: &str| CheckpointError::KeyKind {
+        name: name.to_owned(),
+    };
+    assert_eq!(
+        note.verify(ORIGIN, &one.key, &[]).unwrap_err(),
+        kind(one.key.name())
+    );
+    assert_eq!(
+        note.verify(ORIGIN, &log.key, std::slice::from_ref(&log.key))
+            .unwrap_err(),
+        kind(ORIGIN)
+    );
     let sign = |m: &[u8]| one.sign(m);
     let signer = NoteSigner::new(&one.key, &sign);
-    assert_eq!(signer.sign(note.claimed()).unwrap_err(), kind(one.key.name()));
+    assert_eq!(
+        signer.sign(note.claimed()).unwrap_err(),
+        kind(one.key.name())
+    );
     let verified = note.verify(ORIGIN, &log.key, &[]).unwrap();
-    assert_eq!(signer.cosign(&verified, u64::MAX).unwrap_err(), CheckpointError::Time);
+    assert_eq!(
+        signer.cosign(&verified, u64::MAX).unwrap_err(),
+        CheckpointError::Time
+    );
 }
 
 #[test]
@@ -152,7 +210,7 @@ fn every_changed_byte_shows() {
     let text = cosigned(&log, &[&one]).to_text().into_bytes();
     let verify = |bytes: &[u8]| {
         let read = SignedCheckpoint::parse(bytes)?;
-        read.verify(ORIGIN, &log.key, &[one.key.clone()])
+        read.verify(ORIGIN, &log.key, std::slice::from_ref(&one.key))
     };
     let whole = verify(&text).unwrap();
     assert_eq!(whole.witness_count(), 1);
@@ -164,7 +222,10 @@ fn every_changed_byte_shows() {
             let holds = verify(&bad).is_ok_and(|read| read == whole);
             assert!(!holds, "byte {place} xor {mask}");
         }
-        assert!(verify(&text[..place]).is_ok_and(|r| r == whole) == false, "cut at {place}");
+        assert!(
+            !verify(&text[..place]).is_ok_and(|r| r == whole),
+            "cut at {place}"
+        );
     }
 }
 
@@ -173,17 +234,48 @@ fn malformed_bodies_name_their_line() {
     let root = "CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=";
     let refused = |body: String| Checkpoint::parse(&body).unwrap_err();
     for size in ["", "01", "+1", "-1", "1 ", "18446744073709551616", "0x1"] {
-        assert_eq!(refused(format!("a\n{size}\n{root}\n")), CheckpointError::Size, "{size}");
+        assert_eq!(
+            refused(format!("a\n{size}\n{root}\n")),
+            CheckpointError::Size,
+            "{size}"
+        );
     }
-    assert_eq!(Checkpoint::parse(&format!("a\n0\n{root}\n")).unwrap().size(), 0);
-    for bad in ["", "AAAA", &root[..43], &root.replace('I', "J"), &format!("{root}=")] {
-        assert_eq!(refused(format!("a\n1\n{bad}\n")), CheckpointError::Root, "{bad}");
+    assert_eq!(
+        Checkpoint::parse(&format!("a\n0\n{root}\n"))
+            .unwrap()
+            .size(),
+        0
+    );
+    for bad in [
+        "",
+        "AAAA",
+        &root[..43],
+        &root.replace('I', "J"),
+        &format!("{root}="),
+    ] {
+        assert_eq!(
+            refused(format!("a\n1\n{bad}\n")),
+            CheckpointError::Root,
+            "{bad}"
+        );
     }
     assert_eq!(refused(format!("\n1\n{root}\n")), CheckpointError::Origin);
-    assert_eq!(refused(format!("{}\n1\n{root}\n", "x".repeat(256))), CheckpointError::Origin);
-    assert_eq!(refused(format!("a\tb\n1\n{root}\n")), CheckpointError::Origin);
-    assert_eq!(refused(format!("a\n1\n{root}")), CheckpointError::Lines { lines: 2 });
-    assert_eq!(refused(format!("a\n1\n{root}\nmore\n")), CheckpointError::Lines { lines: 4 });
+    assert_eq!(
+        refused(format!("{}\n1\n{root}\n", "x".repeat(256))),
+        CheckpointError::Origin
+    );
+    assert_eq!(
+        refused(format!("a\tb\n1\n{root}\n")),
+        CheckpointError::Origin
+    );
+    assert_eq!(
+        refused(format!("a\n1\n{root}")),
+        CheckpointError::Lines { lines: 2 }
+    );
+    assert_eq!(
+        refused(format!("a\n1\n{root}\nmore\n")),
+        CheckpointError::Lines { lines: 4 }
+    );
     assert_eq!(refused(String::new()), CheckpointError::Lines { lines: 0 });
 }
 
@@ -194,21 +286,49 @@ fn malformed_notes_are_refused() {
     let long = vec![b'a'; note::NOTE_LEN_MAX + 1];
     assert_eq!(refused(&long), NoteError::TooLong { length: long.len() });
     assert_eq!(refused(b"\xff\n\n"), NoteError::Text);
-    assert_eq!(refused(good.replace("\n1\n", "\r\n1\n").as_bytes()), NoteError::Text);
+    assert_eq!(
+        refused(good.replace("\n1\n", "\r\n1\n").as_bytes()),
+        NoteError::Text
+    );
     for frame in ["", "a", "\n\n", "a\n\n", good.trim_end()] {
-        assert!(matches!(refused(frame.as_bytes()), NoteError::Frame | NoteError::Line { .. }));
+        assert!(matches!(
+            refused(frame.as_bytes()),
+            NoteError::Frame | NoteError::Line { .. }
+        ));
     }
     let line = good.lines().last().unwrap();
     let with = |lines: &[String]| format!("a\n\n{}\n", lines.join("\n"));
-    let many = |n: usize| with(&(0..n).map(|i| line.replace("hie/", &format!("{i}/"))).collect::<Vec<_>>());
+    let many = |n: usize| {
+        with(
+            &(0..n)
+                .map(|i| line.replace("hie/", &format!("{i}/")))
+                .collect::<Vec<_>>(),
+        )
+    };
     assert_eq!(note::parse(many(16).as_bytes()).unwrap().1.len(), 16);
-    assert_eq!(refused(many(33).as_bytes()), NoteError::Signatures { count: 33 });
-    for bad in ["- a AAAAAAA=", "\u{2014} a", "\u{2014} a AAAA", "\u{2014} a AAAAAA==", "\u{2014} a %%%%%%%%"] {
+    assert_eq!(
+        refused(many(33).as_bytes()),
+        NoteError::Signatures { count: 33 }
+    );
+    for bad in [
+        "- a AAAAAAA=",
+        "\u{2014} a",
+        "\u{2014} a AAAA",
+        "\u{2014} a AAAAAA==",
+        "\u{2014} a %%%%%%%%",
+    ] {
         let bad = with(&[line.to_owned(), bad.to_owned()]);
-        assert_eq!(refused(bad.as_bytes()), NoteError::Line { line: 2 }, "{bad}");
+        assert_eq!(
+            refused(bad.as_bytes()),
+            NoteError::Line { line: 2 },
+            "{bad}"
+        );
     }
     for name in ["", "a b", "a+b", "a\u{a0}b", "a\u{7f}", &"n".repeat(256)] {
-        assert_eq!(NoteKey::new(name, KeyKind::Log, [0; 32]).unwrap_err(), NoteError::Name);
+        assert_eq!(
+            NoteKey::new(name, KeyKind::Log, [0; 32]).unwrap_err(),
+            NoteError::Name
+        );
     }
 }
 
@@ -220,14 +340,19 @@ fn a_note_holds_a_bounded_number_of_lines() {
     let line = |seed: u8| {
         let witness = witness(seed);
         let sign = |m: &[u8]| witness.sign(m);
-        NoteSigner::new(&witness.key, &sign).cosign(&verified, u64::from(seed)).unwrap()
+        NoteSigner::new(&witness.key, &sign)
+            .cosign(&verified, u64::from(seed))
+            .unwrap()
     };
     for seed in 2..33 {
         note.add(line(seed)).unwrap();
         note.add(line(seed)).unwrap(); // replaces
     }
     let refused = note.add(line(33)).unwrap_err();
-    assert_eq!(refused, CheckpointError::Note(NoteError::Signatures { count: 33 }));
+    assert_eq!(
+        refused,
+        CheckpointError::Note(NoteError::Signatures { count: 33 })
+    );
     SignedCheckpoint::parse(note.to_text().as_bytes()).unwrap();
 }
 
@@ -238,8 +363,18 @@ fn keys_round_trip_and_mismatches_are_refused() {
         let other = key.to_text().replacen('/', "-", 1);
         assert!(matches!(NoteKey::parse(&other), Err(NoteError::Key { .. })));
     }
-    for bad in ["", "a", "a+00000000", "a+00000000+", "a+00000000+AQ==", "a+00000000+%"] {
-        assert!(matches!(NoteKey::parse(bad), Err(NoteError::Key { .. })), "{bad}");
+    for bad in [
+        "",
+        "a",
+        "a+00000000",
+        "a+00000000+",
+        "a+00000000+AQ==",
+        "a+00000000+%",
+    ] {
+        assert!(
+            matches!(NoteKey::parse(bad), Err(NoteError::Key { .. })),
+            "{bad}"
+        );
     }
 }
 
