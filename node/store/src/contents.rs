@@ -1,0 +1,222 @@
+//! Sealed contents in an object store: a local directory by default, S3 and its kin by configuration.
+//!
+//! A content is one object under `contents/<first two digits>/<name>`. It is durable before it is named in any table:
+//! the local directory syncs file and directories before an upload completes; object services promise the same.
+//! A failed upload is aborted and leaves nothing; what a power cut left half-way is swept when the store opens.
+
+use std::path::{Path as FsPath, PathBuf};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream, StreamExt};
+use hie_node_core::content::{ByteStream, ContentError, ContentName, ContentStore};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload};
+
+/// Bytes of one part of an upload; content up to this size is one write. Object services ask for at least 5 MiB.
+pub const PART_BYTES: usize = 8 * 1024 * 1024;
+
+const FOLDER: &str = "contents";
+
+/// Why the directory does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum ContentsOpenError {
+    /// The directory cannot be made or read.
+    #[error("the content directory {} cannot be used; check that it belongs to this user and has space", .path.display())]
+    Directory {
+        /// Directory.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The store refuses the directory.
+    #[error("the content directory {} cannot be opened", .path.display())]
+    Store {
+        /// Directory.
+        path: PathBuf,
+        /// Cause.
+        #[source]
+        source: object_store::Error,
+    },
+}
+
+/// Contents in an object store.
+pub struct ObjectContents {
+    store: Arc<dyn ObjectStore>,
+}
+
+impl ObjectContents {
+    /// Any object store that acknowledges only what is durable.
+    #[must_use]
+    pub fn new(store: Arc<dyn ObjectStore>) -> Self {
+        Self { store }
+    }
+
+    /// A directory of this machine; made when missing. Errors: [`ContentsOpenError`].
+    pub fn open_directory(path: &FsPath) -> Result<Self, ContentsOpenError> {
+        let directory = |source| ContentsOpenError::Directory { path: path.to_owned(), source };
+        let folder = path.join(FOLDER);
+        std::fs::create_dir_all(&folder).map_err(directory)?;
+        sweep(&folder).map_err(directory)?;
+        let store = LocalFileSystem::new_with_prefix(path)
+            .map_err(|source| ContentsOpenError::Store { path: path.to_owned(), source })?
+            .with_fsync(true);
+        Ok(Self::new(Arc::new(store)))
+    }
+}
+
+/// Removes uploads that never completed; only this process writes here, and it has not begun.
+fn sweep(folder: &FsPath) -> Result<(), std::io::Error> {
+    for shard in std::fs::read_dir(folder)? {
+        let shard = shard?.path();
+        if !shard.is_dir() {
+            continue;
+        }
+        for file in std::fs::read_dir(shard)? {
+            let file = file?;
+            if file.file_name().to_string_lossy().contains('#') {
+                std::fs::remove_file(file.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn location(name: ContentName) -> Path {
+    let hex = name.to_hex();
+    let shard = hex.get(..2).unwrap_or_default();
+    Path::from_iter([FOLDER, shard, hex.as_str()])
+}
+
+fn fatal(error: &object_store::Error) -> ContentError {
+    ContentError::Fatal { what: chain(error) }
+}
+
+fn unreadable(error: object_store::Error) -> ContentError {
+    match error {
+        object_store::Error::NotFound { .. } => ContentError::Missing,
+        other => ContentError::Unreadable { what: chain(&other) },
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+impl ObjectContents {
+    async fn upload(&self, name: ContentName, mut bytes: ByteStream<'_>) -> Result<u64, ContentError> {
+        let place = location(name);
+        let mut part = BytesMut::new();
+        let mut size = 0_u64;
+        let mut more = true;
+        while more && part.len() < PART_BYTES {
+            more = take(&mut bytes, &mut part, &mut size).await?;
+        }
+        if !more {
+            let payload = PutPayload::from_bytes(part.freeze());
+            self.store.put(&place, payload).await.map_err(|error| fatal(&error))?;
+            return Ok(size);
+        }
+        let mut upload = self.store.put_multipart(&place).await.map_err(|error| fatal(&error))?;
+        let outcome = async {
+            while more {
+                if part.len() >= PART_BYTES {
+                    let payload = PutPayload::from_bytes(part.split_to(PART_BYTES).freeze());
+                    upload.put_part(payload).await.map_err(|error| fatal(&error))?;
+                } else {
+                    more = take(&mut bytes, &mut part, &mut size).await?;
+                }
+            }
+            if !part.is_empty() {
+                let payload = PutPayload::from_bytes(std::mem::take(&mut part).freeze());
+                upload.put_part(payload).await.map_err(|error| fatal(&error))?;
+            }
+            upload.complete().await.map_err(|error| fatal(&error))
+        }
+        .await;
+        if let Err(error) = outcome {
+            if let Err(left) = upload.abort().await {
+                tracing::warn!(content = %name.to_hex(), cause = %chain(&left), "an upload could not be taken back; the next start removes it");
+            }
+            return Err(error);
+        }
+        Ok(size)
+    }
+}
+
+/// Adds the next chunk; false at the end.
+async fn take(bytes: &mut ByteStream<'_>, part: &mut BytesMut, size: &mut u64) -> Result<bool, ContentError> {
+    let Some(chunk) = bytes.next().await else { return Ok(false) };
+    let chunk = chunk?;
+    *size = size.saturating_add(chunk.len() as u64);
+    part.extend_from_slice(&chunk);
+    Ok(true)
+}
+
+impl ContentStore for ObjectContents {
+    fn put<'a>(&'a self, name: ContentName, bytes: ByteStream<'a>) -> BoxFuture<'a, Result<u64, ContentError>> {
+        Box::pin(self.upload(name, bytes))
+    }
+
+    fn read(
+        &self,
+        name: ContentName,
+        offset: u64,
+        length: u64,
+    ) -> BoxFuture<'_, Result<ByteStream<'static>, ContentError>> {
+        Box::pin(async move {
+            let place = location(name);
+            let end = offset.saturating_add(length);
+            let range = Some(GetRange::Bounded(offset..end));
+            match self.store.get_opts(&place, GetOptions { range, ..GetOptions::default() }).await {
+                Ok(found) => Ok(found.into_stream().map(|chunk| chunk.map_err(unreadable)).boxed()),
+                Err(error) => {
+                    // A range behind the end is an empty answer here, an error there.
+                    let found = self.store.head(&place).await.map_err(unreadable)?;
+                    if offset >= found.size { Ok(stream::empty().boxed()) } else { Err(unreadable(error)) }
+                }
+            }
+        })
+    }
+
+    fn delete(&self, name: ContentName) -> BoxFuture<'_, Result<(), ContentError>> {
+        Box::pin(async move {
+            match self.store.delete(&location(name)).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                Err(error) => Err(unreadable(error)),
+            }
+        })
+    }
+
+    fn names(&self) -> BoxStream<'_, Result<ContentName, ContentError>> {
+        let folder = Path::from(FOLDER);
+        self.store
+            .list(Some(&folder))
+            .filter_map(|found| async move {
+                match found {
+                    Ok(meta) => meta.location.filename().and_then(ContentName::from_hex).map(Ok),
+                    Err(error) => Some(Err(unreadable(error))),
+                }
+            })
+            .boxed()
+    }
+}
+
+/// A chunk as a stream, for callers that already hold the bytes.
+#[must_use]
+pub fn whole(bytes: Bytes) -> ByteStream<'static> {
+    stream::iter([Ok(bytes)]).boxed()
+}
+
+#[cfg(test)]
+mod tests;
