@@ -214,7 +214,7 @@ fn a_missing_added_or_swapped_entry_is_found() {
         let world = filled(9);
         world.kv.tamper(Table::AuditLeaves, &missing.to_be_bytes(), |value| *value = None);
         let altered = world.verify(&[]).altered.unwrap();
-        // The last entry stands behind the last checkpoint; its node betrays it no more than its own absence does.
+        // The last entry stands behind the last checkpoint: its own node betrays its absence.
         assert_eq!(altered.first, missing);
         assert!(world.open().is_err());
     }
@@ -267,6 +267,10 @@ fn a_cut_log_is_found_by_its_checkpoint_and_a_cut_with_its_checkpoints_by_a_head
     assert_eq!(world.open().err(), Some(AuditError::Truncated { size: 4, expected: 8 }));
     assert_eq!(world.verify(&[]).altered.unwrap().fault, Fault::Cut);
     world.kv.tamper(Table::AuditCheckpoints, &8_u64.to_be_bytes(), |value| *value = None);
+    assert_eq!(world.verify(&[]).altered.unwrap().first, 4, "its leaf nodes are still there");
+    for (key, _) in world.kv.scan(&Scan::of(Table::AuditNodes, &[0])).unwrap().split_off(4) {
+        world.kv.tamper(Table::AuditNodes, &key, |value| *value = None);
+    }
     assert!(world.verify(&[]).is_whole(), "a rolled-back log agrees with itself");
     let altered = world.verify(&[kept]).altered.unwrap();
     assert_eq!(altered, Altered { first: 4, end: 8, fault: Fault::OtherHead });

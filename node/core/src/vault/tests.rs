@@ -51,7 +51,7 @@ fn the_wrong_key_is_refused_with_words_and_the_right_one_opens_again() {
     assert!(refused.to_string().contains("point the configuration at the key file"));
     let again = vault(&kv, 1).unwrap();
     assert_eq!(again.open_value(KeyScope::Node, Table::Meta, b"k", &sealed).unwrap().as_slice(), b"v");
-    kv.tamper(Table::Meta, b"something", |value| *value = Some(vec![1]));
+    kv.tamper(Table::Patients, b"something", |value| *value = Some(vec![1]));
     kv.tamper(Table::Keys, &[0], |value| *value = None);
     assert_eq!(vault(&kv, 1).unwrap_err(), VaultError::NodeKeyMissing);
 }

@@ -133,3 +133,72 @@ fn nothing_readable_reaches_the_disk() {
     let refused = Vault::open(&other, store, random).err().unwrap();
     assert!(refused.to_string().contains("does not open this data directory"));
 }
+
+/// A log on a real disk: append from many threads, reopen, and find an alteration.
+#[test]
+fn the_audit_log_survives_reopening_and_many_threads_share_its_syncs() {
+    use hie_node_core::audit::event::{Actor, AuditEvent, EventKind};
+    use hie_node_core::audit::log::{AuditLog, LogIdentity};
+    use hie_node_core::audit::{AuditError, verify::verify};
+    use hie_protocol::id::{Correlation, Millis, NodeKey, OrgId, PublicKey, Signature};
+    use ring::signature::{Ed25519KeyPair, KeyPair};
+
+    struct Key(Ed25519KeyPair);
+    impl hie_protocol::sign::Signer for Key {
+        fn node(&self) -> NodeKey {
+            NodeKey::new([1; 32])
+        }
+        fn sign(&self, message: &[u8]) -> Signature {
+            Signature::from_slice(self.0.sign(message).as_ref()).unwrap()
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let org = OrgId::parse("urn:oid:2.999.1").unwrap();
+    let key = || Arc::new(Key(Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap()));
+    let public = PublicKey::from_slice(key().0.public_key().as_ref()).unwrap();
+    let identity = LogIdentity { org: org.clone(), keys: vec![public] };
+    let kek = Kek::generate(&SeededRandom::new(8)).unwrap();
+    let open = || {
+        let store = Arc::new(RocksStore::open(folder.path()).unwrap());
+        let vault = Arc::new(Vault::open(&kek, store.clone(), Arc::new(SeededRandom::new(9))).unwrap());
+        let log = AuditLog::open(&identity, key(), store.clone(), vault.clone());
+        (store, vault, log)
+    };
+    let threads = 16_u64;
+    let each = 25_u64;
+    {
+        let (_, _, log) = open();
+        let log = Arc::new(log.unwrap());
+        let start = std::time::Instant::now();
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                let (log, org) = (Arc::clone(&log), org.clone());
+                std::thread::spawn(move || {
+                    for _ in 0..each {
+                        let actor = Actor::system(org.clone(), "test");
+                        let event = AuditEvent::new(EventKind::Started, Millis(1), Correlation::new([0; 16]), actor);
+                        drop(log.append_one(event).unwrap());
+                    }
+                })
+            })
+            .collect();
+        for worker in workers {
+            worker.join().unwrap();
+        }
+        println!("{} appends in {:?} from {threads} threads", threads * each, start.elapsed());
+        assert!(log.checkpoint().unwrap().is_some());
+    }
+    {
+        let (store, vault, log) = open();
+        assert_eq!(log.unwrap().size(), threads * each);
+        let snapshot = store.snapshot().unwrap();
+        let report = verify(&*snapshot, &vault, &identity, &[]).unwrap();
+        assert!(report.is_whole() && report.checkpoint_size == threads * each, "{report}");
+        let leaf = store.get(Table::AuditLeaves, &7_u64.to_be_bytes()).unwrap().unwrap();
+        let mut batch = Batch::new();
+        batch.put(Table::AuditLeaves, 8_u64.to_be_bytes(), leaf);
+        store.commit(batch).unwrap();
+    }
+    let (_, _, log) = open();
+    assert_eq!(log.err(), Some(AuditError::Altered { index: 8 }));
+}
