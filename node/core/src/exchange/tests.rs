@@ -14,7 +14,8 @@ use crate::audit::event::EventKind;
 use crate::exchange::claim::Asking;
 use crate::exchange::fanout::{AskEvent, Completeness, RemoteDocument, Reply, Silence};
 use crate::exchange::lane::Frame;
-use crate::exchange::retrieve::RetrieveError;
+use crate::exchange::local::LocalError;
+use crate::exchange::retrieve::{RetrieveError, StudyPiece};
 use crate::ports::Clock;
 
 mod world;
@@ -213,4 +214,57 @@ async fn spec_x_retrieve_goes_on_after_a_break_and_verifies_the_hash() {
     other.meta.hash = Some(hie_protocol::id::ContentHash::new([0; 32]));
     let refused = read(world.a(), &asked, &other).await.unwrap_err();
     assert!(matches!(refused, RetrieveError::Hash), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spec_x_lane_a_study_streams_in_viewing_order_on_one_entry() {
+    let world = World::new();
+    let (patient, _) = world.b().hold(&robert(), &[]).await;
+    let bytes = |number: i64| vec![u8::try_from(number).unwrap(); 200_000];
+    for number in [3, 1, 2] {
+        world.b().hold_instance(patient, number, bytes(number)).await;
+    }
+    let again = world.b().hold_instance(patient, 2, bytes(2)).await;
+    assert!(!again.changed, "the same instance changes nothing");
+    world.publish().await;
+    let asked = asking(1, Purpose::Treatment);
+    let remote = granted(&replies(&world.a().ask(&asked, &robert()).await)[&world.b().id]).remove(0);
+    assert_eq!(remote.meta.imaging.as_ref().map(|imaging| (imaging.series, imaging.instances)), Some((1, 3)));
+    let manifest = world.a().retriever.manifest(&asked, &remote).await.unwrap();
+    let numbers: Vec<_> = manifest.instances().map(|(_, instance)| instance.number).collect();
+    assert_eq!(numbers, [Some(1), Some(2), Some(3)]);
+    *world.net.break_after.lock().unwrap() = Some(5);
+    let mut pieces = world.a().retriever.study(asked.clone(), remote.clone(), 0, 3);
+    let mut got: Vec<Vec<u8>> = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        match piece.unwrap() {
+            StudyPiece::Begin { index, .. } => {
+                assert_eq!(usize::try_from(index).unwrap(), got.len());
+                got.push(Vec::new());
+            }
+            StudyPiece::Bytes(bytes) => got.last_mut().unwrap().extend_from_slice(&bytes),
+            StudyPiece::End => {}
+        }
+    }
+    assert!(got == [bytes(1), bytes(2), bytes(3)]);
+    let mut second = world.a().retriever.instance(&asked, &remote, 1, 199_990).await.unwrap();
+    assert_eq!(second.stream.next().await.unwrap().unwrap().as_ref(), [2; 10]);
+    assert_eq!(world.b().entries(EventKind::DisclosureSent).len(), 1, "one entry for the study");
+    assert_eq!(world.a().entries(EventKind::DisclosureReceived).len(), 1);
+    world.b().exclude(patient, &world.a().id);
+    assert!(world.a().retriever.instance(&asked, &remote, 0, 0).await.is_err(), "the released study is shut again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spec_x_local_own_users_pass_the_same_door() {
+    let world = World::new();
+    let (_, taken) = world.b().hold(&robert(), &[("n1", b"from B")]).await;
+    let correlation = hie_protocol::id::Correlation::new([1; 16]);
+    let mut asker = world.b().asker(hie_protocol::vocabulary::Role::Physician);
+    let mut opened = world.b().local.open(&asker, taken[0].document, correlation, 0).await.unwrap();
+    assert_eq!(opened.stream.next().await.unwrap().unwrap().as_ref(), b"from B");
+    assert_eq!(world.b().entries(EventKind::RecordOpened).len(), 1);
+    asker.role = hie_protocol::vocabulary::Role::Operator;
+    assert!(matches!(world.b().local.open(&asker, taken[0].document, correlation, 0).await, Err(LocalError::NothingHere)));
+    assert_eq!(world.b().entries(EventKind::RecordOpened).len(), 2, "the refusal is recorded too");
 }

@@ -15,7 +15,7 @@ use hie_protocol::registry::{
     BreakGlassRules, ConsentModel, Member, MemberKind, MemberRole, NodeEntry, RegionPolicy, Registry, Standing, TokenAuthority,
     TokenParameters,
 };
-use hie_protocol::retrieval::Ask;
+use hie_protocol::retrieval::{Ask, InstanceEntry, SeriesEntry};
 use hie_protocol::sign::Signer;
 use hie_protocol::vocabulary::{Confidentiality, DocumentClass, Purpose, Role};
 use ring::signature::{Ed25519KeyPair, KeyPair};
@@ -44,11 +44,13 @@ use crate::locator::state::LocatorStates;
 use crate::locator::tokens::{RegistryView, WireTokens};
 use crate::locator::worker::{self, Publisher};
 use crate::patient::index::PatientIndex;
+use crate::policy::decide::Asker;
 use crate::policy::store::Policies;
 use crate::ports::{Clock, OsRandom, Random};
 use crate::record::entry::Records;
-use crate::record::publish::{Body, Intake, NewDocument, Occasion, Taken};
+use crate::record::publish::{Body, Intake, NewDocument, Occasion, StudyLabels, Taken};
 use crate::record::release::Door;
+use crate::record::study::NewInstance;
 use crate::record::summary::{Summaries, SummaryError};
 use crate::vault::{Kek, Vault};
 
@@ -357,6 +359,46 @@ impl Org {
         let documents = documents.iter().map(|(source, bytes)| document(source, bytes)).collect();
         let taken = self.intake.documents(registered.patient, documents, Vec::new(), &self.occasion()).await.unwrap();
         (registered.patient, taken)
+    }
+
+    pub async fn hold_instance(&self, patient: PatientKey, number: i64, bytes: Vec<u8>) -> Taken {
+        let size = bytes.len() as u64;
+        let plain = futures::stream::iter([Ok(Bytes::from(bytes))]).boxed();
+        let content = self.intake.store(patient, plain).await.unwrap();
+        let instance = InstanceEntry {
+            sop_uid: format!("1.2.3.{number}"),
+            sop_class: "1.2.840.10008.5.1.4.1.1.2".into(),
+            transfer_syntax: "1.2.840.10008.1.2.1".into(),
+            number: Some(number),
+            extent: (1, 1, 1),
+            size,
+            hash: content.hash,
+        };
+        let series = SeriesEntry { series_uid: "1.2.3".into(), modality: "CT".into(), number: Some(1), description: None, body_part: None, instances: Vec::new() };
+        let new = NewInstance {
+            study_uid: "1.2".into(),
+            study_description: None,
+            study_date: Some("20260101".into()),
+            series,
+            instance,
+            content,
+            attributes: [b"{}".to_vec(), b"{}".to_vec(), b"{}".to_vec()],
+        };
+        let labels = StudyLabels { title: "CT".into(), author: None, confidentiality: Confidentiality::Normal, author_org: None };
+        self.intake.instance(patient, &new, &labels, &self.occasion()).unwrap()
+    }
+
+    pub fn asker(&self, role: Role) -> Asker {
+        Asker {
+            org: self.id.clone(),
+            user: "dr-own".into(),
+            user_name: "Dr Own".into(),
+            role,
+            purpose: Purpose::Treatment,
+            break_glass: None,
+            evidence: false,
+            is_patient: false,
+        }
     }
 
     /// The patient excludes an organisation here.
