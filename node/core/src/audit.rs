@@ -8,8 +8,9 @@
 //! - The log never forgets: a patient's erasure leaves entries about a reference that names nobody.
 
 pub mod event;
-pub mod receipt;
 pub mod log;
+pub mod receipt;
+pub mod render;
 pub mod search;
 pub mod verify;
 
@@ -20,9 +21,9 @@ use hie_protocol::checkpoint::note::NoteError;
 use hie_protocol::merkle::MerkleError;
 use hie_protocol::refusal::Class;
 
+use self::event::EventError;
 use crate::kv::KvError;
 use crate::vault::VaultError;
-use self::event::EventError;
 
 /// Why the log does not append, open or answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -20,7 +20,7 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::hmac;
 use zeroize::Zeroizing;
 
-use crate::catalogue::Table;
+use crate::catalogue::{Sealing, Table};
 use crate::ids::PatientKey;
 use crate::kv::{Batch, Kv, KvError, Scan};
 use crate::ports::{NoRandomness, Random, random_bytes};
@@ -143,9 +143,9 @@ impl Vault {
         let root: Secret = match kv.get(Table::Keys, NODE_ENTRY)? {
             Some(stored) => unwrap(&kek, NODE_ENTRY, &stored)?.ok_or(VaultError::NodeKeyMissing)?,
             None => {
-                let others = Table::ALL.iter().map(|table| kv.scan(&Scan::of(*table, &[]).limit(1)));
-                for pairs in others {
-                    if !pairs?.is_empty() {
+                let sealed = |table: &&Table| **table == Table::Keys || table.sealing() != Sealing::Open;
+                for table in Table::ALL.iter().filter(sealed) {
+                    if !kv.scan(&Scan::of(*table, &[]).limit(1))?.is_empty() {
                         return Err(VaultError::NodeKeyMissing);
                     }
                 }

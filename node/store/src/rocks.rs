@@ -159,7 +159,7 @@ impl RocksStore {
     /// Rewrites the files of a table, so that what was deleted or replaced is gone from them: after an erasure,
     /// on [`Table::Keys`]. Errors: [`KvError::Fatal`].
     pub fn scrub(&self, table: Table) -> Result<(), KvError> {
-        self.db.flush().map_err(|error| self.fail(&error.to_string()))?;
+        self.db.flush().map_err(|error| self.fail(error.as_ref()))?;
         let mut options = CompactOptions::default();
         options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
         options.set_exclusive_manual_compaction(false);
@@ -216,7 +216,7 @@ impl Kv for RocksStore {
         }
         let mut options = WriteOptions::default();
         options.set_sync(true);
-        self.db.write_opt(writes, &options).map_err(|error| self.fail(&error.to_string()))
+        self.db.write_opt(writes, &options).map_err(|error| self.fail(error.as_ref()))
     }
 }
 

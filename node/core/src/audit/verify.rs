@@ -227,6 +227,12 @@ impl Walker<'_> {
         if size < checkpoint_size {
             return Ok(Some(Altered { first: size, end: checkpoint_size, fault: Fault::Cut }));
         }
+        // A leaf node without its entry: the entry was taken from the end, where no checkpoint reaches yet.
+        let leaf_nodes = self.kv.scan(&Scan::of(Table::AuditNodes, &[0]).backward().limit(1))?;
+        let beyond = leaf_nodes.first().and_then(|(key, _)| tables::index_of(key)).filter(|index| *index >= size);
+        if let Some(index) = beyond {
+            return Ok(Some(Altered { first: size, end: index.saturating_add(1), fault: Fault::Entry }));
+        }
         Ok(self.heads.front().map(|head| Altered { first: size, end: head.claimed().size(), fault: Fault::OtherHead }))
     }
 
