@@ -4,6 +4,7 @@
 //! document without the custodian's decision and audit entry behind it: the desk delegates to the exchange.
 
 use core::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -107,6 +108,8 @@ pub struct PersonHit {
     pub differs: Vec<String>,
     /// Record number at this organisation, if any.
     pub record_number: Option<String>,
+    /// Logical id of the Patient at this node, if this organisation knows the person.
+    pub patient: Option<String>,
     /// Names of the organisations that know the person (this one included).
     pub known_at: Vec<String>,
 }
@@ -360,7 +363,7 @@ pub struct InstanceContent {
     /// Size in bytes.
     pub size: u64,
     /// Reads the part-10 bytes; permit and receipt are already behind it.
-    pub read: std::sync::Arc<dyn Fn() -> BoxFuture<'static, Answer<Body>> + Send + Sync>,
+    pub read: Arc<dyn Fn() -> BoxFuture<'static, Answer<Body>> + Send + Sync>,
 }
 
 /// Patient's choices.
@@ -464,8 +467,47 @@ pub struct Health {
 pub trait NodeState: Send + Sync + 'static {
     /// Health now.
     fn health(&self) -> BoxFuture<'_, Health>;
+    /// The region's other organisations, by name, for a patient's choices.
+    fn organisations(&self) -> BoxFuture<'_, Vec<(OrgId, String)>>;
     /// The time, so that tests own the clock.
     fn now(&self) -> Millis;
     /// Random bytes for session tokens.
     fn random(&self) -> [u8; 32];
+}
+
+/// How a frame is windowed: centre and width in stored units.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Window {
+    /// Centre.
+    pub centre: f64,
+    /// Width, above zero.
+    pub width: f64,
+}
+
+/// Draws pictures. The node runs the decoder in a separate, limited process: a malformed picture costs its own
+/// page an error text and nothing else.
+pub trait FrameRenderer: Send + Sync + 'static {
+    /// Draws frame `frame` (from zero) of a DICOM part-10 file as PNG bytes, at most `px_max` wide and high.
+    fn render(&self, part10: Bytes, frame: u32, px_max: u32, window: Option<Window>) -> BoxFuture<'_, Answer<Bytes>>;
+}
+
+/// Everything the gateway may ask of the node.
+#[derive(Clone)]
+pub struct Ports {
+    /// People.
+    pub people: Arc<dyn People>,
+    /// Records across the region.
+    pub records: Arc<dyn Records>,
+    /// This node's archive.
+    pub archive: Arc<dyn Archive>,
+    /// Patient's choices.
+    pub consents: Arc<dyn Consents>,
+    /// The audit log.
+    pub access_log: Arc<dyn AccessLog>,
+    /// Accounts.
+    pub accounts: Arc<dyn Accounts>,
+    /// The node itself.
+    pub node: Arc<dyn NodeState>,
+    /// Pictures.
+    pub frames: Arc<dyn FrameRenderer>,
 }

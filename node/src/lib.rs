@@ -1,1 +1,18 @@
-//! hie
+//! The node: command line, configuration, assembly and the desk. It knows everyone and decides nothing.
+
+pub mod authority;
+pub mod cli;
+pub mod clock;
+pub mod command;
+pub mod config;
+pub mod demo;
+pub mod doctor;
+pub mod fault;
+pub mod frames;
+pub mod home;
+pub mod intake;
+pub mod join;
+pub mod moment;
+pub mod order;
+pub mod run;
+pub mod socket;

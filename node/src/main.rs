@@ -1,1 +1,7 @@
-fn main() {}
+//! The program `hie`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hie::cli::main()
+}

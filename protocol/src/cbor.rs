@@ -61,7 +61,9 @@ pub enum FrameError {
 
 /// Encodes a value in the deterministic form. Errors: [`FrameError::Shape`] for a value that CBOR cannot carry.
 pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, FrameError> {
-    let shape = || FrameError::Shape { expected: core::any::type_name::<T>() };
+    let shape = || FrameError::Shape {
+        expected: core::any::type_name::<T>(),
+    };
     let mut tree = Value::serialized(value).map_err(|_| shape())?;
     sort(&mut tree).map_err(|()| shape())?;
     let mut bytes = Vec::new();
@@ -72,7 +74,10 @@ pub fn encode<T: Serialize>(value: &T) -> Result<Vec<u8>, FrameError> {
 /// Walks the bytes of one frame of at most `limit` bytes without reading values. Errors: every structural [`FrameError`].
 pub fn guard_frame(bytes: &[u8], limit: usize) -> Result<(), FrameError> {
     if bytes.len() > limit {
-        return Err(FrameError::TooLarge { found: bytes.len(), limit });
+        return Err(FrameError::TooLarge {
+            found: bytes.len(),
+            limit,
+        });
     }
     guard(bytes)
 }
@@ -80,8 +85,9 @@ pub fn guard_frame(bytes: &[u8], limit: usize) -> Result<(), FrameError> {
 /// Decodes one value of at most `limit` bytes. Errors: every [`FrameError`].
 pub fn decode<T: DeserializeOwned + Serialize>(bytes: &[u8], limit: usize) -> Result<T, FrameError> {
     guard_frame(bytes, limit)?;
-    let value: T = ciborium::from_reader(bytes)
-        .map_err(|_| FrameError::Shape { expected: core::any::type_name::<T>() })?;
+    let value: T = ciborium::from_reader(bytes).map_err(|_| FrameError::Shape {
+        expected: core::any::type_name::<T>(),
+    })?;
     if encode(&value)? != bytes {
         return Err(FrameError::NotDeterministic);
     }
@@ -146,7 +152,11 @@ fn guard(bytes: &[u8]) -> Result<(), FrameError> {
             open.pop();
         }
         if open.is_empty() {
-            return if at == bytes.len() { Ok(()) } else { Err(FrameError::Trailing { at }) };
+            return if at == bytes.len() {
+                Ok(())
+            } else {
+                Err(FrameError::Trailing { at })
+            };
         }
     }
 }

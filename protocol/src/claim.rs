@@ -152,11 +152,20 @@ impl Claim {
         let rule = |holds: bool, text: &'static str| if holds { Ok(()) } else { Err(ClaimError::Rule(text)) };
         let short = |text: &str| text.chars().count() <= CLAIM_TEXT_CHARS_MAX;
         rule(short(&self.user) && short(&self.user_name), "a name is too long")?;
-        rule(self.break_glass.as_ref().is_none_or(|declared| short(&declared.words)), "the reason is too long")?;
-        rule(self.evidence.as_ref().is_none_or(|shown| short(&shown.encounter)), "the encounter is too long")?;
+        rule(
+            self.break_glass.as_ref().is_none_or(|declared| short(&declared.words)),
+            "the reason is too long",
+        )?;
+        rule(
+            self.evidence.as_ref().is_none_or(|shown| short(&shown.encounter)),
+            "the encounter is too long",
+        )?;
         rule(self.expires >= self.issued, "ends before it starts")?;
         rule(self.expires.since(self.issued) <= CLAIM_LIFE_MS_MAX, "lives too long")?;
         let emergency = self.purpose == Purpose::BreakGlass;
-        rule(emergency == self.break_glass.is_some(), "purpose BTG and a declaration go together")
+        rule(
+            emergency == self.break_glass.is_some(),
+            "purpose BTG and a declaration go together",
+        )
     }
 }

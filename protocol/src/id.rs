@@ -100,9 +100,7 @@ impl<const N: usize> Visitor<'_> for BytesVisitor<N> {
     }
 
     fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<[u8; N], E> {
-        bytes
-            .try_into()
-            .map_err(|_| E::invalid_length(bytes.len(), &self))
+        bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))
     }
 }
 
@@ -255,7 +253,15 @@ mod tests {
     #[test]
     fn an_oid_urn_is_checked() {
         assert!(OrgId::parse("urn:oid:2.999.1").is_ok());
-        for bad in ["2.999.1", "urn:oid:", "urn:oid:2", "urn:oid:3.1", "urn:oid:1..2", "urn:oid:1.02", "urn:oid:1.x"] {
+        for bad in [
+            "2.999.1",
+            "urn:oid:",
+            "urn:oid:2",
+            "urn:oid:3.1",
+            "urn:oid:1..2",
+            "urn:oid:1.02",
+            "urn:oid:1.x",
+        ] {
             assert_eq!(OrgId::parse(bad), Err(IdError::NotOid), "{bad}");
         }
         let long = format!("urn:oid:1.{}", "9".repeat(200));

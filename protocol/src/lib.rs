@@ -21,3 +21,5 @@ pub mod sign;
 pub mod version;
 pub mod vocabulary;
 pub mod words;
+#[cfg(test)]
+mod vectors;

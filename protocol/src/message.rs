@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::bytes::Bytes;
 use crate::cbor::{self, FRAME_BYTES_MAX, FrameError};
 use crate::id::{
-    ConsentEpoch, ContentHash, Correlation, DocumentId, IndexKey, Millis, OrgId, PublicKey, RecordHandle, TreeHash,
-    Ticket,
+    ConsentEpoch, ContentHash, Correlation, DocumentId, IndexKey, Millis, OrgId, PublicKey, RecordHandle, Ticket,
+    TreeHash,
 };
 use crate::record::{ImagingSummary, SignedRecord};
 use crate::refusal::Refusal;
@@ -375,8 +375,7 @@ impl Limits for IndexMessage {
             Self::Stored { outcomes, .. } => outcomes.len() <= STORE_RECORDS_MAX,
             Self::Lookup { keys, .. } => keys.len() <= LOOKUP_KEYS_MAX,
             Self::Found { records, .. } => {
-                records.len() <= LOOKUP_KEYS_MAX
-                    && records.iter().map(Vec::len).sum::<usize>() <= FOUND_RECORDS_MAX
+                records.len() <= LOOKUP_KEYS_MAX && records.iter().map(Vec::len).sum::<usize>() <= FOUND_RECORDS_MAX
             }
         }
     }
@@ -421,7 +420,9 @@ fn limited<T: Limits + Serialize + serde::de::DeserializeOwned>(bytes: &[u8]) ->
     if message.within_limits() {
         Ok(message)
     } else {
-        Err(FrameError::Shape { expected: core::any::type_name::<T>() })
+        Err(FrameError::Shape {
+            expected: core::any::type_name::<T>(),
+        })
     }
 }
 
@@ -435,4 +436,14 @@ macro_rules! hidden_debug {
     };
 }
 
-hidden_debug!(Demographics, PersonName, PersonIdentifier, PersonAddress, Open, Opened, Grant, DocumentMeta, Coding);
+hidden_debug!(
+    Demographics,
+    PersonName,
+    PersonIdentifier,
+    PersonAddress,
+    Open,
+    Opened,
+    Grant,
+    DocumentMeta,
+    Coding
+);

@@ -43,7 +43,11 @@ impl Label {
     /// A label that excludes nobody.
     #[must_use]
     pub const fn open(epoch: ConsentEpoch) -> Self {
-        Self { confidentiality: Confidentiality::Normal, excluded: Vec::new(), epoch }
+        Self {
+            confidentiality: Confidentiality::Normal,
+            excluded: Vec::new(),
+            epoch,
+        }
     }
 }
 
@@ -127,7 +131,11 @@ pub struct VerifiedRecord {
 
 impl fmt::Debug for VerifiedRecord {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "VerifiedRecord({}, {:?}, {:?})", self.record.owner, self.record.handle, self.record.sequence)
+        write!(
+            out,
+            "VerifiedRecord({}, {:?}, {:?})",
+            self.record.owner, self.record.handle, self.record.sequence
+        )
     }
 }
 
@@ -135,7 +143,11 @@ impl IndexRecord {
     /// Identity of the record.
     #[must_use]
     pub fn id(&self) -> RecordId {
-        RecordId { key: self.key, owner: self.owner.clone(), handle: self.handle }
+        RecordId {
+            key: self.key,
+            owner: self.owner.clone(),
+            handle: self.handle,
+        }
     }
 
     /// Whether the record is deleted.
@@ -151,7 +163,10 @@ impl IndexRecord {
         if signed.len() > RECORD_BYTES_MAX {
             return Err(RecordError::Limit("bytes"));
         }
-        Ok(VerifiedRecord { record: self, signed: Bytes(signed) })
+        Ok(VerifiedRecord {
+            record: self,
+            signed: Bytes(signed),
+        })
     }
 
     fn check(&self) -> Result<(), RecordError> {
@@ -159,9 +174,7 @@ impl IndexRecord {
             return Err(RecordError::Limit("excluded organisations"));
         }
         match &self.content {
-            RecordContent::Live(sealed) if sealed.0.len() > SEALED_BYTES_MAX => {
-                Err(RecordError::Limit("sealed bytes"))
-            }
+            RecordContent::Live(sealed) if sealed.0.len() > SEALED_BYTES_MAX => Err(RecordError::Limit("sealed bytes")),
             _ => Ok(()),
         }
     }
@@ -179,12 +192,18 @@ impl VerifiedRecord {
             .node(&verified.node)
             .ok_or(SignError::UnknownSigner(verified.node))?;
         if member.org != record.owner {
-            return Err(RecordError::NotOwner { signer: member.org.clone(), owner: record.owner });
+            return Err(RecordError::NotOwner {
+                signer: member.org.clone(),
+                owner: record.owner,
+            });
         }
         if member.standing != Standing::Active {
             return Err(RecordError::Revoked(record.owner));
         }
-        Ok(Self { record, signed: signed.clone() })
+        Ok(Self {
+            record,
+            signed: signed.clone(),
+        })
     }
 
     /// The record.

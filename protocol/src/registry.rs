@@ -223,7 +223,10 @@ impl Registry {
         let rule = |holds: bool, text: &'static str| if holds { Ok(()) } else { Err(RegistryError::Rule(text)) };
         rule(self.members.len() <= MEMBERS_MAX, "too many members")?;
         let ordered = self.members.is_sorted_by(|left, right| left.org < right.org);
-        rule(ordered, "members are not in the order of their ids, or one is there twice")?;
+        rule(
+            ordered,
+            "members are not in the order of their ids, or one is there twice",
+        )?;
         let mut keys: Vec<&NodeKey> = Vec::new();
         for member in &self.members {
             rule(member.nodes.len() <= NODES_MAX, "too many nodes in a member")?;
@@ -231,11 +234,20 @@ impl Registry {
             keys.extend(member.nodes.iter().map(|node| &node.key));
         }
         keys.sort();
-        rule(keys.windows(2).all(|pair| pair.first() != pair.last()), "two nodes have one key")?;
+        rule(
+            keys.windows(2).all(|pair| pair.first() != pair.last()),
+            "two nodes have one key",
+        )?;
         let policy = &self.policy;
         rule(policy.replicas >= 1 && policy.write_quorum >= 1, "no replicas")?;
-        rule(policy.write_quorum <= policy.replicas, "the write quorum exceeds the replicas")?;
-        rule(policy.tombstone_life_ms > policy.record_life_ms, "a tombstone must outlive every record")
+        rule(
+            policy.write_quorum <= policy.replicas,
+            "the write quorum exceeds the replicas",
+        )?;
+        rule(
+            policy.tombstone_life_ms > policy.record_life_ms,
+            "a tombstone must outlive every record",
+        )
     }
 
     /// Signs this version. Errors: [`RegistryError`] when the content breaks a rule.
@@ -252,9 +264,10 @@ impl Registry {
         let registry: Self = cbor::decode(&verified.payload, REGISTRY_BYTES_MAX)?;
         registry.check()?;
         match held {
-            Some(held) if registry.version < held => {
-                Err(RegistryError::Rollback { offered: registry.version, held })
-            }
+            Some(held) if registry.version < held => Err(RegistryError::Rollback {
+                offered: registry.version,
+                held,
+            }),
             _ => Ok(registry),
         }
     }
@@ -269,9 +282,13 @@ impl Registry {
     /// The member and node of a key, active or not.
     #[must_use]
     pub fn node(&self, key: &NodeKey) -> Option<(&Member, &NodeEntry)> {
-        self.members
-            .iter()
-            .find_map(|member| member.nodes.iter().find(|node| node.key == *key).map(|node| (member, node)))
+        self.members.iter().find_map(|member| {
+            member
+                .nodes
+                .iter()
+                .find(|node| node.key == *key)
+                .map(|node| (member, node))
+        })
     }
 
     /// Active members with a role, in the order of their ids.

@@ -176,7 +176,12 @@ impl StudyManifest {
 
 impl core::fmt::Debug for StudyManifest {
     fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        write!(out, "StudyManifest({} series, {} instances)", self.series.len(), self.instances().count())
+        write!(
+            out,
+            "StudyManifest({} series, {} instances)",
+            self.series.len(),
+            self.instances().count()
+        )
     }
 }
 

@@ -145,9 +145,18 @@ pub(crate) mod tests {
         let key = TestKey::new(1);
         let bytes = sign(DOMAIN_CLAIM, b"payload".to_vec(), &key).unwrap();
         let verified = verify(DOMAIN_CLAIM, &bytes, 999, |_| Some(key.public())).unwrap();
-        assert_eq!((verified.node, verified.payload.as_slice()), (key.node(), b"payload".as_slice()));
-        assert_eq!(verify(DOMAIN_RECORD, &bytes, 999, |_| Some(key.public())), Err(SignError::Signature));
-        assert_eq!(verify(DOMAIN_CLAIM, &bytes, 999, |_| None), Err(SignError::UnknownSigner(key.node())));
+        assert_eq!(
+            (verified.node, verified.payload.as_slice()),
+            (key.node(), b"payload".as_slice())
+        );
+        assert_eq!(
+            verify(DOMAIN_RECORD, &bytes, 999, |_| Some(key.public())),
+            Err(SignError::Signature)
+        );
+        assert_eq!(
+            verify(DOMAIN_CLAIM, &bytes, 999, |_| None),
+            Err(SignError::UnknownSigner(key.node()))
+        );
         assert_eq!(
             verify(DOMAIN_CLAIM, &bytes, 999, |_| Some(TestKey::new(2).public())),
             Err(SignError::Signature)
@@ -161,7 +170,11 @@ pub(crate) mod tests {
         for at in 0..bytes.len() * 8 {
             let mut forged = bytes.clone();
             forged[at / 8] ^= 1 << (at % 8);
-            assert!(verify(DOMAIN_CLAIM, &forged, 999, |node| (*node == key.node()).then(|| key.public())).is_err());
+            assert!(
+                verify(DOMAIN_CLAIM, &forged, 999, |node| (*node == key.node())
+                    .then(|| key.public()))
+                .is_err()
+            );
         }
     }
 }

@@ -1,3 +1,6 @@
+//! The one integration binary: tidy rules, simulation and stories.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod simulation;
+mod tidy;

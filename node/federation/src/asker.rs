@@ -160,8 +160,7 @@ impl Federation {
     ) {
         let Some(lookup) = self.asker.lookups.get(&id).filter(|lookup| lookup.holder == *from) else { return };
         let (ask_id, keys) = (lookup.ask, lookup.keys.clone());
-        let Some(ask) = self.asker.asks.get(&ask_id) else { return };
-        let what = match self.examine(ask, &keys, records) {
+        let what = match self.examine(ask_id, &keys, records) {
             Ok(fresh) => {
                 self.take_answer(turn, id, ask_id, from, &keys, fresh, whole);
                 return;
@@ -180,14 +179,17 @@ impl Federation {
 
     /// Verifies every record of an answer that was not verified before.
     fn examine(
-        &self, ask: &Ask, keys: &[IndexKey], records: &[Vec<SignedRecord>],
+        &mut self, id: AskId, keys: &[IndexKey], records: &[Vec<SignedRecord>],
     ) -> Result<Vec<VerifiedRecord>, Misbehaviour> {
         if records.len() != keys.len() {
             return Err(Misbehaviour::Unfitting);
         }
         let mut fresh = Vec::new();
         for (key, under) in keys.iter().zip(records) {
-            for signed in under.iter().filter(|signed| !ask.seen.contains(*signed)) {
+            for signed in under {
+                if self.asker.asks.get(&id).is_some_and(|ask| ask.seen.contains(signed)) {
+                    continue;
+                }
                 match self.verify(signed) {
                     Ok(verified) if verified.record().key == *key => fresh.push(verified),
                     Ok(_) => return Err(Misbehaviour::Unfitting),

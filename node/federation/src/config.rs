@@ -29,6 +29,8 @@ pub const PLACE_RECORDS_PER_CHORE_MAX: usize = 256;
 pub const RENEW_RECORDS_PER_CHORE_MAX: usize = 128;
 /// Most records out for renewal.
 pub const RENEWALS_OPEN_MAX: usize = 1024;
+/// Most verified records remembered, so that a copy costs no second signature check.
+pub const VERIFIED_RECORDS_MAX: usize = 4096;
 /// Time between two rounds of chores, in milliseconds.
 pub const CHORE_PERIOD_MS: u64 = 1000;
 /// A renewal that was not answered is asked for again after this, in milliseconds.

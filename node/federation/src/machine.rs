@@ -1,6 +1,6 @@
 //! The machine: one state, one `step`, the roles in their own modules.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hie_protocol::id::{Millis, OrgId};
 use hie_protocol::message::IndexMessage;
@@ -8,7 +8,7 @@ use hie_protocol::record::{RecordError, SignedRecord, VerifiedRecord};
 use hie_protocol::registry::{Registry, Standing};
 
 use crate::asker::Asker;
-use crate::config::{CHORE_PERIOD_MS, Config, Planted};
+use crate::config::{CHORE_PERIOD_MS, Config, Planted, VERIFIED_RECORDS_MAX};
 use crate::membership::Membership;
 use crate::owner::Owner;
 use crate::port::{Effect, Input};
@@ -24,6 +24,8 @@ pub struct Federation {
     pub(crate) owner: Owner,
     pub(crate) asker: Asker,
     pub(crate) cut: BTreeSet<OrgId>,
+    /// Records verified under the registry in force: copies of other holders cost no signature check.
+    verified: BTreeMap<SignedRecord, VerifiedRecord>,
     next_question: u64,
     next_chore: Option<Millis>,
     wake: Option<Millis>,
@@ -62,6 +64,7 @@ impl Federation {
             owner,
             asker: Asker::default(),
             cut: BTreeSet::new(),
+            verified: BTreeMap::new(),
             next_question,
             next_chore: None,
             wake: None,
@@ -73,7 +76,8 @@ impl Federation {
     pub fn step(&mut self, now: Millis, input: Input, kept: &dyn Kept) -> Vec<Effect> {
         let mut turn = Turn { now, kept, effects: Vec::new() };
         if self.members.version() < self.registry.version {
-            self.take_registry(&mut turn);
+            // The version kept was an earlier one: who returned since then is not known here.
+            self.take_registry(&mut turn, true);
         }
         match input {
             Input::Tick => {}
@@ -88,8 +92,9 @@ impl Federation {
             }
             Input::Registry(registry) => {
                 if registry.version > self.registry.version {
+                    let returned = returns(&self.registry, &registry);
                     self.registry = *registry;
-                    self.take_registry(&mut turn);
+                    self.take_registry(&mut turn, returned);
                 }
             }
             Input::Link { org, up } => self.link(&mut turn, org, up),
@@ -126,8 +131,9 @@ impl Federation {
         turn.effects
     }
 
-    fn take_registry(&mut self, turn: &mut Turn<'_>) {
-        self.members.take(&self.registry, turn.now, &mut self.ledger);
+    fn take_registry(&mut self, turn: &mut Turn<'_>, returned: bool) {
+        self.verified.clear();
+        self.members.take(&self.registry, returned, turn.now, &mut self.ledger);
         self.next_chore = None;
         self.owner_registry_changed(turn);
     }
@@ -180,15 +186,28 @@ impl Federation {
     }
 
     /// Verifies a record that came over the wire.
-    pub(crate) fn verify(&self, signed: &SignedRecord) -> Result<VerifiedRecord, RecordError> {
-        let verdict = VerifiedRecord::verify(signed, &self.registry);
-        match verdict {
+    pub(crate) fn verify(&mut self, signed: &SignedRecord) -> Result<VerifiedRecord, RecordError> {
+        if let Some(known) = self.verified.get(signed) {
+            return Ok(known.clone());
+        }
+        let verified = match VerifiedRecord::verify(signed, &self.registry) {
             Err(RecordError::NotOwner { signer, owner }) if self.config.has(Planted::ForgedOwnerAccepted) => {
                 VerifiedRecord::verify(signed, &confused(&self.registry, &signer, &owner))
             }
             verdict => verdict,
+        }?;
+        if self.verified.len() >= VERIFIED_RECORDS_MAX {
+            self.verified.clear();
         }
+        self.verified.insert(signed.clone(), verified.clone());
+        Ok(verified)
     }
+}
+
+/// Whether somebody takes part in `next` who was known, and out, in `last`.
+fn returns(last: &Registry, next: &Registry) -> bool {
+    let out = |org: &OrgId| last.member(org).is_some_and(|member| member.standing != Standing::Active);
+    next.active().any(|member| out(&member.org))
 }
 
 /// The planted confusion of who owns a key: the signer's nodes are taken for the owner's.

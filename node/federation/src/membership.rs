@@ -7,6 +7,7 @@
 //!    a holder that has left a key for good votes by saying `Misplaced`.
 //! 2. A holder new to a key does not answer whole for it until every active member has announced that all
 //!    its records of this registry version are placed, or one record life has passed (SPEC F-SETTLED).
+//!    A gap in the versions seen, or a member that returns, makes every key new (SPEC F-RETURN).
 //! 3. An owner announces a version with a `Store` that carries no records and whose id is that registry
 //!    version, once the holder has confirmed everything placed at it (SPEC F-ANNOUNCE).
 
@@ -74,11 +75,16 @@ impl Membership {
     }
 
     /// Takes a registry that is newer than the one in force. Returns whether keys may have moved.
-    pub(crate) fn take(&mut self, registry: &Registry, now: Millis, ledger: &mut Ledger) -> bool {
+    ///
+    /// `returned`: a member takes part again that did not in the version before. What it published earlier
+    /// was not placed while it was out, so a holder that settled without it starts anew.
+    pub(crate) fn take(&mut self, registry: &Registry, returned: bool, now: Millis, ledger: &mut Ledger) -> bool {
         let set = HolderSet::of(registry, now);
-        let skipped = self.current().is_some_and(|last| set.version != last.version.saturating_add(1));
+        let gap = self.current().is_some_and(|last| set.version != last.version.saturating_add(1));
+        let skipped = gap || (returned && self.current().is_some());
         if skipped {
-            // INVARIANT: what lay where under a version never seen is unknown, so nothing is settled.
+            // INVARIANT: what lay where under a version never seen, or was published by a member that was
+            // out, is unknown, so nothing is settled.
             self.known.settled = None;
         }
         let previous = self.current().cloned();

@@ -9,15 +9,21 @@ use super::{FRAME_BYTES_MAX, FrameError, decode, encode, guard};
 #[test]
 fn maps_are_written_in_key_order_of_rfc_8949() {
     let map: BTreeMap<&str, u8> = [("aa", 1), ("b", 2), ("a", 3)].into();
-    assert_eq!(hex::encode(encode(&map).unwrap()), "a3616103616202626161" .to_owned() + "01");
+    assert_eq!(
+        hex::encode(encode(&map).unwrap()),
+        "a3616103616202626161".to_owned() + "01"
+    );
 }
 
 #[test]
 fn spec_p_cbor_only_the_deterministic_form_is_read() {
-    let ordered = hex::decode("a26161016162" .to_owned() + "02").unwrap();
+    let ordered = hex::decode("a26161016162".to_owned() + "02").unwrap();
     assert!(decode::<BTreeMap<String, u8>>(&ordered, 99).is_ok());
-    let swapped = hex::decode("a26162026161" .to_owned() + "01").unwrap();
-    assert_eq!(decode::<BTreeMap<String, u8>>(&swapped, 99), Err(FrameError::NotDeterministic));
+    let swapped = hex::decode("a26162026161".to_owned() + "01").unwrap();
+    assert_eq!(
+        decode::<BTreeMap<String, u8>>(&swapped, 99),
+        Err(FrameError::NotDeterministic)
+    );
     let long_form = hex::decode("1801").unwrap();
     assert_eq!(decode::<u8>(&long_form, 99), Err(FrameError::NotDeterministic));
 }
@@ -25,7 +31,10 @@ fn spec_p_cbor_only_the_deterministic_form_is_read() {
 #[test]
 fn hostile_frames_are_refused_with_their_place() {
     let deep = vec![0x81_u8; 100_000];
-    assert_eq!(decode::<Vec<u8>>(&deep, FRAME_BYTES_MAX), Err(FrameError::TooDeep { at: 16 }));
+    assert_eq!(
+        decode::<Vec<u8>>(&deep, FRAME_BYTES_MAX),
+        Err(FrameError::TooDeep { at: 16 })
+    );
     for (bytes, error) in [
         ("9b7fffffffffffffff", FrameError::Truncated { at: 0 }),
         ("5b7fffffffffffffff00", FrameError::Truncated { at: 9 }),

@@ -1,1 +1,7 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod asking;
+mod holding;
+mod members;
+mod owning;
+mod region;

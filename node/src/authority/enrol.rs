@@ -1,0 +1,217 @@
+//! Enrolment at the authority: invite, request, approve, answer. Pure transitions over [`Authority`].
+
+use hie_node_pki::authority::{Approved, SERIAL_BYTES, Validity};
+use hie_node_pki::csr::CheckedCsr;
+use hie_node_pki::x509;
+use hie_protocol::bytes::Bytes;
+use hie_protocol::id::{ContentHash, Millis, OrgId};
+use hie_protocol::invitation::{Draft, Invitation};
+use hie_protocol::registry::{MemberKind, MemberRole};
+use hie_protocol::words::check_words;
+use ring::digest;
+use serde::{Deserialize, Serialize};
+
+use super::{Authority, CERTIFICATE_LIFE_MS, DAY_MS, Decision, Invited, Issued, OPEN_MAX, Requested, random};
+use crate::fault::{Exit, Fault, Outcome};
+
+/// Largest enrolment body, in bytes.
+pub const ENROL_BYTES_MAX: usize = 64 * 1024;
+
+/// What a joining node sends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnrolRequest {
+    /// The invitation's secret.
+    pub secret: Bytes,
+    /// PKCS#10 request, DER.
+    pub csr: Bytes,
+    /// `host:port` of the control channel.
+    pub control: Option<String>,
+    /// `host:port` of the bulk lane.
+    pub bulk: Option<String>,
+}
+
+/// What the authority answers, as often as asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EnrolAnswer {
+    /// Waiting for the region office; the check words it sees.
+    Waiting(String),
+    /// Rejected by the region office.
+    Rejected,
+    /// Approved.
+    Approved(Box<Admission>),
+}
+
+/// Everything a new member needs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Admission {
+    /// Certificate chain, leaf first, DER.
+    pub chain: Vec<Bytes>,
+    /// Signed registry.
+    pub registry: Bytes,
+    /// Share of the token key, for a token authority.
+    pub share: Option<Bytes>,
+}
+
+/// Whom to invite.
+pub struct Guest {
+    /// Organisation.
+    pub org: OrgId,
+    /// Name.
+    pub name: String,
+    /// Kind.
+    pub kind: MemberKind,
+    /// Roles.
+    pub roles: Vec<MemberRole>,
+    /// Phone.
+    pub phone: Option<String>,
+    /// Days until it ends.
+    pub days: u32,
+}
+
+/// The host of `host:port`.
+pub fn host(address: &str) -> &str {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+/// SHA-256 as an id.
+pub fn sha256(bytes: &[u8]) -> ContentHash {
+    let digest = digest::digest(&digest::SHA256, bytes);
+    ContentHash::from_slice(digest.as_ref()).unwrap_or(ContentHash::new([0; 32]))
+}
+
+impl Authority {
+    /// Makes an invitation; its secret is shown once and kept as a hash.
+    pub fn invite(&mut self, guest: Guest, now: Millis) -> Outcome<Invitation> {
+        self.state.invited.retain(|invited| invited.expires > now || invited.used.is_some());
+        if self.state.invited.len() >= OPEN_MAX {
+            return Err(Fault::new(Exit::Busy, "Too many open invitations.", format!("the limit is {OPEN_MAX}"), "Wait until some end."));
+        }
+        let secret = random::<16>()?;
+        let expires = now.plus(u64::from(guest.days).saturating_mul(DAY_MS));
+        let invitation = Invitation::new(Draft {
+            region: self.state.registry.region.clone(),
+            root_fingerprint: self.root.fingerprint(),
+            address: self.state.address.clone(),
+            secret,
+            expires_at_s: expires.0 / 1000,
+            organisation: guest.org.as_str().to_owned(),
+            organisation_name: guest.name.clone(),
+        })
+        .map_err(Fault::because(Exit::Usage, "This invitation cannot be made.", "Check the name and the authority's address."))?;
+        self.state.invited.push(Invited {
+            secret: sha256(&secret),
+            org: guest.org,
+            name: guest.name,
+            kind: guest.kind,
+            roles: guest.roles,
+            phone: guest.phone,
+            expires,
+            used: None,
+        });
+        self.save()?;
+        Ok(invitation)
+    }
+
+    /// Takes a request to join, or answers one already known by its secret and key.
+    pub fn enrol(&mut self, request: &EnrolRequest, auto_approve: bool, now: Millis) -> Outcome<EnrolAnswer> {
+        let refused = |why: &str| {
+            Fault::new(Exit::Refused, "The authority refused the request.", why, "Ask the region office for a new invitation.")
+        };
+        let secret = sha256(&request.secret.0);
+        let invited = self.state.invited.iter().find(|invited| invited.secret == secret).cloned();
+        let invited = invited.ok_or_else(|| refused("the invitation is not known"))?;
+        let facts = CheckedCsr::check(&request.csr.0)
+            .map_err(Fault::because(Exit::Refused, "The certificate request is not valid.", "Run `hie join` again."))?;
+        if let Some(number) = invited.used {
+            let known = self.state.requested.iter().find(|known| known.id == number && known.node == facts.node());
+            let known = known.cloned().ok_or_else(|| refused("the invitation was used by another node"))?;
+            return Ok(self.answer(&invited, &known));
+        }
+        if invited.expires < now {
+            return Err(refused("the invitation has ended"));
+        }
+        let id = self.state.requested.iter().map(|known| known.id).max().unwrap_or(0).saturating_add(1);
+        self.state.requested.push(Requested {
+            id,
+            secret,
+            csr: request.csr.clone(),
+            node: facts.node(),
+            public: facts.public(),
+            control: request.control.clone(),
+            bulk: request.bulk.clone(),
+            decision: Decision::Waiting,
+        });
+        for open in self.state.invited.iter_mut().filter(|open| open.secret == secret) {
+            open.used = Some(id);
+        }
+        if auto_approve {
+            self.decide(id, true, now)?;
+        } else {
+            self.save()?;
+        }
+        let known = self.state.requested.iter().find(|known| known.id == id).cloned();
+        known.map(|known| self.answer(&invited, &known)).ok_or_else(|| refused("the request is gone"))
+    }
+
+    /// Approves or rejects a request; an approval issues the certificate and publishes the registry.
+    pub fn decide(&mut self, id: u64, approve: bool, now: Millis) -> Outcome<()> {
+        let unknown = || Fault::new(Exit::Usage, format!("There is no waiting request {id}."), "its number is not known", "See `hie authority list`.");
+        let request = self.state.requested.iter().find(|known| known.id == id && known.decision == Decision::Waiting);
+        let request = request.cloned().ok_or_else(unknown)?;
+        let invited = self.state.invited.iter().find(|invited| invited.used == Some(id)).cloned().ok_or_else(unknown)?;
+        let decision = if approve {
+            let leaf = self.issue(&invited, &request, now)?;
+            self.admit(&invited, &request);
+            Decision::Approved(vec![Bytes(leaf), Bytes(self.root.root().to_vec())])
+        } else {
+            Decision::Rejected
+        };
+        for known in self.state.requested.iter_mut().filter(|known| known.id == id) {
+            known.decision = decision.clone();
+        }
+        self.publish(now)
+    }
+
+    /// Issues the leaf of a request and remembers it.
+    fn issue(&mut self, invited: &Invited, request: &Requested, now: Millis) -> Outcome<Vec<u8>> {
+        let what = "Cannot issue the certificate.";
+        let until = now.plus(CERTIFICATE_LIFE_MS);
+        let not_before = Millis(now.0.saturating_sub(hie_protocol::claim::CLOCK_SKEW_MS_MAX));
+        let addresses = [&request.control, &request.bulk].into_iter().flatten();
+        let mut hosts: Vec<String> = addresses.map(|address| host(address).to_owned()).collect();
+        hosts.sort();
+        hosts.dedup();
+        let approved = Approved {
+            org: invited.org.clone(),
+            hosts,
+            validity: Validity { not_before, not_after: until },
+            serial: random::<SERIAL_BYTES>()?,
+        };
+        let checked = CheckedCsr::check(&request.csr.0).map_err(Fault::because(Exit::Failed, what, "Check the request."))?;
+        let leaf = self.root.issue(&checked, &approved).map_err(Fault::because(Exit::Failed, what, "Check the request."))?;
+        let facts = x509::certificate(&leaf).map_err(Fault::because(Exit::Failed, what, "Report this."))?;
+        let (serial, org) = (Bytes(facts.serial), invited.org.clone());
+        self.state.issued.push(Issued { serial, org, node: request.node, until, revoked: None });
+        Ok(leaf)
+    }
+
+    fn answer(&self, invited: &Invited, request: &Requested) -> EnrolAnswer {
+        match &request.decision {
+            Decision::Waiting => EnrolAnswer::Waiting(check_words(request.node.as_bytes()).join(" ")),
+            Decision::Rejected => EnrolAnswer::Rejected,
+            Decision::Approved(chain) => {
+                let index = self.state.dealt.iter().find(|(_, org)| *org == invited.org).map(|(index, _)| *index);
+                let share = index.and_then(|index| {
+                    self.state.shares.iter().find(|(held, _)| *held == index).map(|(_, share)| share.clone())
+                });
+                EnrolAnswer::Approved(Box::new(Admission {
+                    chain: chain.clone(),
+                    registry: self.state.signed.clone(),
+                    share,
+                }))
+            }
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! DICOM in: part-10 files become instances of a study that belongs to a patient of this node.
+//!
+//! The bytes are kept as they came; the guard of the dialect judges them before any library does.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use hie_gateway_dialect::dicom::instance::{self, InstanceFacts};
+use hie_node_core::content::ContentRef;
+use hie_node_core::ids::PatientKey;
+use hie_node_core::patient::index::PatientIndex;
+use hie_node_core::record::entry::Records;
+use hie_node_core::record::publish::{Body, Intake, IntakeError, NewDocument, Occasion, StudyLabels, Taken};
+use hie_node_core::record::study::NewInstance;
+use hie_protocol::id::{ContentHash, OrgId};
+use hie_protocol::message::{Demographics, PersonIdentifier, PersonName};
+use hie_protocol::refusal::Class;
+use hie_protocol::retrieval::{InstanceEntry, SeriesEntry};
+use hie_protocol::vocabulary::Confidentiality;
+use serde_json::{Map, Value, json};
+
+use super::fhir::imaging_source;
+use super::{Tally, files};
+use crate::fault::{Exit, Fault, Outcome, chain};
+use crate::moment::dicom_date;
+use crate::order::Lines;
+
+/// Largest instance taken, in bytes.
+pub const INSTANCE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Attributes of the study level of QIDO-RS (PS3.18 table 10.6.3-3).
+const STUDY: &[&str] = &[
+    "00080005", "00080020", "00080030", "00080050", "00080090", "00080201", "00081030", "00100010", "00100020", "00100021",
+    "00100030", "00100040", "0020000D", "00200010",
+];
+/// Attributes of the series level (table 10.6.3-4).
+const SERIES: &[&str] = &["00080060", "0008103E", "00080021", "00080031", "00180015", "0020000E", "00200011", "00400244", "00400245"];
+/// Attributes of the instance level (table 10.6.3-5).
+const INSTANCE: &[&str] = &["00080016", "00080018", "00200013", "00280008", "00280010", "00280011", "00280100", "00280002", "00280004"];
+
+/// Why an instance was not stored.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreFault {
+    /// Not readable as DICOM.
+    #[error("{0}")]
+    Unreadable(String),
+    /// Readable, but not acceptable.
+    #[error("{0}")]
+    Refused(String),
+    /// The store failed.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// What the intake of DICOM needs.
+#[derive(Clone)]
+pub struct DicomIntake {
+    /// The records.
+    pub intake: Arc<Intake>,
+    /// The same, for reading.
+    pub records: Records,
+    /// The patients.
+    pub patients: Arc<PatientIndex>,
+    /// This organisation.
+    pub organisation: OrgId,
+    /// Its name.
+    pub name: String,
+}
+
+/// Whether a file starts like DICOM: the prefix, or a plausible group 0002 or 0008 element.
+#[must_use]
+pub fn is_part10(path: &Path) -> bool {
+    let mut head = [0_u8; 132];
+    let Ok(mut file) = std::fs::File::open(path) else { return false };
+    let Ok(read) = file.read(&mut head) else { return false };
+    let start = head.get(..read).unwrap_or_default();
+    start.get(128..132) == Some(b"DICM".as_slice()) || matches!(start.get(..4), Some([0x02 | 0x08, 0, _, 0]))
+}
+
+/// An instance that is durable.
+#[derive(Clone, Debug)]
+pub struct StoredFacts {
+    /// What it says.
+    pub facts: InstanceFacts,
+    /// Whether it was new.
+    pub changed: bool,
+}
+
+impl DicomIntake {
+    /// Stores one instance durably. Errors: [`StoreFault`].
+    pub async fn store(&self, bytes: Bytes, occasion: &Occasion) -> Result<StoredFacts, StoreFault> {
+        let read = bytes.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let facts = instance::read(&read)?;
+            let metadata = instance::metadata_json(&read, "")?;
+            Ok::<_, hie_gateway_dialect::dicom::guard::DicomError>((facts, metadata))
+        });
+        let (facts, metadata) = work
+            .await
+            .map_err(|error| StoreFault::Broken(error.to_string()))?
+            .map_err(|error| StoreFault::Unreadable(error.to_string()))?;
+        let patient = self.patient(&facts, occasion).await?;
+        let hash = crate::authority::enrol::sha256(&bytes);
+        if let Some(known) = self.known(&facts)? {
+            if known == hash {
+                return Ok(StoredFacts { facts, changed: false });
+            }
+            let why = "another instance with this SOP Instance UID is stored here, with other bytes";
+            return Err(StoreFault::Refused(why.to_owned()));
+        }
+        let size = bytes.len() as u64;
+        let plain = futures::stream::iter([Ok(bytes)]).boxed();
+        let content = self.intake.store(patient, plain).await.map_err(broken)?;
+        let taken = self.commit(patient, &facts, metadata, content, size, hash, occasion).await?;
+        if taken.changed {
+            self.retire_description(patient, &facts, occasion).await?;
+        }
+        Ok(StoredFacts { facts, changed: taken.changed })
+    }
+
+    /// Hash of the instance if it is stored here.
+    fn known(&self, facts: &InstanceFacts) -> Result<Option<ContentHash>, StoreFault> {
+        let instances = self.records.instances(&facts.study_uid).map_err(|error| StoreFault::Broken(chain(&error)))?;
+        Ok(instances.into_iter().find(|known| known.entry.sop_uid == facts.sop_uid).map(|known| known.entry.hash))
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one commit takes everything that was learnt about the instance")]
+    async fn commit(
+        &self,
+        patient: PatientKey,
+        facts: &InstanceFacts,
+        metadata: Value,
+        content: ContentRef,
+        size: u64,
+        hash: ContentHash,
+        occasion: &Occasion,
+    ) -> Result<Taken, StoreFault> {
+        let modality = facts.modality.clone().unwrap_or_else(|| "OT".to_owned());
+        let new = NewInstance {
+            study_uid: facts.study_uid.clone(),
+            study_description: facts.study_description.clone(),
+            study_date: facts.study_date.clone(),
+            series: SeriesEntry {
+                series_uid: facts.series_uid.clone(),
+                modality: modality.clone(),
+                number: facts.series_number,
+                description: facts.series_description.clone(),
+                body_part: facts.body_part.clone(),
+                instances: Vec::new(),
+            },
+            instance: InstanceEntry {
+                sop_uid: facts.sop_uid.clone(),
+                sop_class: facts.sop_class.clone(),
+                transfer_syntax: facts.transfer_syntax.clone(),
+                number: facts.instance_number,
+                extent: (
+                    facts.rows.unwrap_or(0),
+                    facts.columns.unwrap_or(0),
+                    if facts.has_pixels { facts.frames } else { 0 },
+                ),
+                size,
+                hash,
+            },
+            content,
+            attributes: [level(&metadata, STUDY), level(&metadata, SERIES), level(&metadata, INSTANCE)],
+        };
+        let labels = StudyLabels {
+            title: facts.study_description.clone().unwrap_or_else(|| format!("Imaging study ({modality})")),
+            author: Some(self.name.clone()),
+            confidentiality: Confidentiality::Normal,
+            author_org: Some(self.organisation.clone()),
+        };
+        let (intake, occasion) = (Arc::clone(&self.intake), occasion.clone());
+        let work = tokio::task::spawn_blocking(move || intake.instance(patient, &new, &labels, &occasion));
+        work.await.map_err(|error| StoreFault::Broken(error.to_string()))?.map_err(broken)
+    }
+
+    /// A description of the study that came without images is replaced by the images.
+    async fn retire_description(&self, patient: PatientKey, facts: &InstanceFacts, occasion: &Occasion) -> Result<(), StoreFault> {
+        let source = imaging_source(&facts.study_uid);
+        let fail = |error: hie_node_core::record::entry::RecordError| StoreFault::Broken(chain(&error));
+        let Some(document) = self.records.by_source(&source).map_err(fail)? else { return Ok(()) };
+        let Some(entry) = self.records.entry(&document).map_err(fail)? else { return Ok(()) };
+        if entry.superseded || entry.patient != patient {
+            return Ok(());
+        }
+        let Some(bytes) = self.records.inline(&entry).map_err(fail)? else { return Ok(()) };
+        let retired = NewDocument {
+            source,
+            meta: entry.meta,
+            body: Body::Bytes(Bytes::copy_from_slice(&bytes)),
+            superseded: true,
+            unknown_labels: entry.unknown_labels,
+            author_org: entry.author_org,
+            authors: entry.authors,
+        };
+        self.intake.documents(patient, vec![retired], Vec::new(), occasion).await.map(|_| ()).map_err(broken)
+    }
+
+    /// The patient of an instance: known by its Patient ID and issuer, or registered from the header.
+    async fn patient(&self, facts: &InstanceFacts, occasion: &Occasion) -> Result<PatientKey, StoreFault> {
+        let id = facts.patient_id.clone().filter(|id| !id.trim().is_empty());
+        let who = demographics(facts, &self.organisation);
+        if let Some(identifier) = who.identifiers.first() {
+            let known = self.patients.by_identifier(&identifier.system, &identifier.value);
+            let known = known.map_err(|error| StoreFault::Broken(chain(&error)))?;
+            if let [only] = known.as_slice() {
+                let person = self.patients.person(*only).map_err(|error| StoreFault::Broken(chain(&error)))?;
+                let agrees = person.is_some_and(|person| {
+                    let born = (person.demographics.birth_date, who.birth_date.clone());
+                    !matches!(born, (Some(here), Some(there)) if here != there)
+                });
+                if agrees {
+                    return Ok(*only);
+                }
+            }
+        }
+        if id.is_none() && who.names.is_empty() {
+            return Err(StoreFault::Refused("it names no patient: neither Patient ID nor Patient's Name".to_owned()));
+        }
+        let source = format!(
+            "dicom|{}|{}|{}",
+            facts.patient_id_issuer.as_deref().unwrap_or(""),
+            id.as_deref().unwrap_or(""),
+            facts.patient_name.as_deref().unwrap_or(""),
+        );
+        let resource = patient_resource(&who);
+        let (intake, occasion) = (Arc::clone(&self.intake), occasion.clone());
+        let work = tokio::task::spawn_blocking(move || intake.patient(&source, &resource, &who, &occasion));
+        let registered = work.await.map_err(|error| StoreFault::Broken(error.to_string()))?.map_err(broken)?;
+        Ok(registered.patient)
+    }
+}
+
+fn broken(error: IntakeError) -> StoreFault {
+    match error.class() {
+        Class::Broken | Class::Unavailable => StoreFault::Broken(chain(&error)),
+        Class::Invalid | Class::Refused | Class::Misbehaved => StoreFault::Refused(chain(&error)),
+    }
+}
+
+/// The attributes of one level as a DICOM JSON object.
+fn level(metadata: &Value, tags: &[&str]) -> Vec<u8> {
+    let chosen: Map<String, Value> = tags
+        .iter()
+        .filter_map(|tag| metadata.get(*tag).map(|value| ((*tag).to_owned(), value.clone())))
+        .collect();
+    Value::Object(chosen).to_string().into_bytes()
+}
+
+/// Who the header says the patient is.
+fn demographics(facts: &InstanceFacts, organisation: &OrgId) -> Demographics {
+    let system = facts.patient_id_issuer.clone().filter(|issuer| !issuer.trim().is_empty());
+    let system = system.unwrap_or_else(|| format!("{organisation}.2"));
+    let id = facts.patient_id.clone().map(|id| id.trim().to_owned()).filter(|id| !id.is_empty());
+    let name = facts.patient_name.as_deref().map(|name| name.split('=').next().unwrap_or_default());
+    let names = name.into_iter().filter_map(|name| {
+        let mut parts = name.split('^');
+        let family = parts.next().unwrap_or_default().trim().to_owned();
+        let given: Vec<String> = parts.by_ref().take(2).map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect();
+        let some = |part: Option<&str>| part.map(|part| part.trim().to_owned()).filter(|part| !part.is_empty());
+        let (prefix, suffix) = (some(parts.next()), some(parts.next()));
+        (!family.is_empty() || !given.is_empty()).then_some(PersonName { family, given, prefix, suffix })
+    });
+    let sex = match facts.sex.as_deref() {
+        Some("M") => Some("male"),
+        Some("F") => Some("female"),
+        Some("O") => Some("other"),
+        _ => None,
+    };
+    Demographics {
+        names: names.collect(),
+        birth_date: facts.birth_date.as_deref().and_then(dicom_date),
+        sex: sex.map(str::to_owned),
+        identifiers: id.into_iter().map(|value| PersonIdentifier { system: system.clone(), value }).collect(),
+        addresses: Vec::new(),
+        telecoms: Vec::new(),
+    }
+}
+
+/// A FHIR Patient of the header's demographics.
+fn patient_resource(who: &Demographics) -> Value {
+    let mut patient = json!({ "resourceType": "Patient" });
+    if let Some(map) = patient.as_object_mut() {
+        let list = |items: Vec<Value>| Value::Array(items);
+        let identifiers = who.identifiers.iter().map(|one| json!({ "system": one.system, "value": one.value })).collect();
+        map.insert("identifier".into(), list(identifiers));
+        let names = who.names.iter().map(|name| json!({ "family": name.family, "given": name.given })).collect();
+        map.insert("name".into(), list(names));
+        if let Some(sex) = &who.sex {
+            map.insert("gender".into(), json!(sex));
+        }
+        if let Some(born) = &who.birth_date {
+            map.insert("birthDate".into(), json!(born));
+        }
+    }
+    patient
+}
+
+/// Imports every DICOM file below a path.
+pub async fn import(this: &DicomIntake, path: &Path, dry_run: bool, occasion: &Occasion, lines: &Lines) -> Outcome<Exit> {
+    let found: Vec<_> = files(path)?;
+    let total = found.len() as u64;
+    let mut tally = Tally::default();
+    for (done, file) in found.into_iter().enumerate() {
+        lines.progress(done as u64, total, format!("rejected {}", tally.rejected.len())).await;
+        let place = file.display().to_string();
+        let fits = std::fs::metadata(&file).is_ok_and(|facts| facts.len() <= INSTANCE_BYTES_MAX);
+        if !fits {
+            tally.reject(place, format!("it is larger than {INSTANCE_BYTES_MAX} bytes"), lines).await;
+            continue;
+        }
+        let bytes = match tokio::fs::read(&file).await {
+            Ok(bytes) => Bytes::from(bytes),
+            Err(error) => {
+                tally.reject(place, error.to_string(), lines).await;
+                continue;
+            }
+        };
+        if dry_run {
+            match instance::read(&bytes) {
+                Ok(_) => tally.instances = tally.instances.saturating_add(1),
+                Err(error) => tally.reject(place, error.to_string(), lines).await,
+            }
+            continue;
+        }
+        match this.store(bytes, occasion).await {
+            Ok(stored) => {
+                let count = if stored.changed { &mut tally.instances } else { &mut tally.unchanged };
+                *count = count.saturating_add(1);
+            }
+            Err(StoreFault::Broken(why)) => {
+                return Err(Fault::new(Exit::Failed, "The store failed.", why, "Mend the store, then run the import again."));
+            }
+            Err(error) => tally.reject(place, error.to_string(), lines).await,
+        }
+    }
+    lines.progress(total, total, "").await;
+    Ok(tally.close(lines).await)
+}

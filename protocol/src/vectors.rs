@@ -1,0 +1,506 @@
+//! Golden bytes: each message has a frozen frame in `protocol/vectors/frames.json`; a changed byte is a changed protocol.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+use std::collections::BTreeMap;
+
+use crate::bytes::Bytes;
+use crate::cbor;
+use crate::claim::{BreakGlass, BreakGlassReason, Claim, ClaimError, Evidence};
+use crate::id::{
+    ConsentEpoch, ContentHash, Correlation, DocumentId, IndexKey, Millis, NodeKey, Nonce, OrgId, PublicKey,
+    RecordHandle, Sequence, Ticket, TreeHash,
+};
+use crate::message::{
+    Coding, Demographics, DocumentMeta, Grant, IndexMessage, MatchGrade, Obligation, Open, Opened, PersonAddress,
+    PersonIdentifier, PersonName, Receipt, Request, Response, StoreOutcome,
+};
+use crate::record::{
+    ImagingSummary, IndexRecord, Label, LocatorSecret, PointerSecret, RecordContent, RecordError, VerifiedRecord,
+};
+use crate::refusal::Refusal;
+use crate::registry::{
+    BreakGlassRules, ConsentModel, Member, MemberKind, MemberRole, NodeEntry, RegionPolicy, Registry, RegistryError,
+    Standing, TokenAuthority, TokenParameters,
+};
+use crate::retrieval::{Ask, Header, InstanceEntry, Item, Refused, SeriesEntry, StudyManifest};
+use crate::sign::tests::TestKey;
+use crate::version::V1;
+use crate::vocabulary::{Confidentiality, DocumentClass, Purpose, Role, Sensitivity};
+
+const NOW: Millis = Millis(1_790_000_000_000);
+
+fn org(last: u8) -> OrgId {
+    OrgId::parse(&format!("urn:oid:2.999.7.{last}")).unwrap()
+}
+
+fn member(last: u8) -> Member {
+    Member {
+        org: org(last),
+        name: format!("Member {last}"),
+        kind: MemberKind::Hospital,
+        nodes: vec![NodeEntry {
+            key: NodeKey::new([last; 32]),
+            public: TestKey::new(last).public(),
+            control: Some("a.example:8443".into()),
+            bulk: Some("a.example:8444".into()),
+        }],
+        roles: vec![MemberRole::IndexHolder, MemberRole::TokenAuthority],
+        standing: Standing::Active,
+        phone: None,
+    }
+}
+
+fn registry() -> Registry {
+    Registry {
+        region: "Northport Region".into(),
+        version: 7,
+        issued: NOW,
+        root: vec![1, 2, 3],
+        crl: vec![4, 5],
+        members: vec![member(1), member(2)],
+        policy: RegionPolicy {
+            consent: ConsentModel::OptOut,
+            break_glass: BreakGlassRules {
+                allowed: true,
+                minutes: 60,
+                tell_withheld: true,
+            },
+            replicas: 3,
+            write_quorum: 2,
+            record_life_ms: 14 * 86_400_000,
+            tombstone_life_ms: 45 * 86_400_000,
+            tokens: TokenParameters {
+                profile: "norm-1".into(),
+                epoch: 1,
+                threshold: 1,
+                authorities: vec![TokenAuthority {
+                    index: 1,
+                    org: org(1),
+                    point: PublicKey::new([9; 32]),
+                }],
+            },
+        },
+    }
+}
+
+fn record(owner: u8) -> IndexRecord {
+    IndexRecord {
+        owner: org(owner),
+        key: IndexKey::new([5; 32]),
+        handle: RecordHandle::new([6; 16]),
+        sequence: Sequence(42),
+        label: Label {
+            confidentiality: Confidentiality::Normal,
+            excluded: vec![org(2)],
+            epoch: ConsentEpoch(3),
+        },
+        expires: NOW.plus(1000),
+        content: RecordContent::Live(Bytes(vec![7; 30])),
+    }
+}
+
+fn claim() -> Claim {
+    Claim {
+        org: org(1),
+        node: NodeKey::new([1; 32]),
+        user: "haddad".into(),
+        user_name: "Dr A. Haddad".into(),
+        role: Role::Physician,
+        purpose: Purpose::BreakGlass,
+        evidence: Some(Evidence {
+            encounter: "enc-1".into(),
+            digest: ContentHash::new([8; 32]),
+        }),
+        break_glass: Some(BreakGlass {
+            reason: BreakGlassReason::LifeAtRisk,
+            words: "unconscious".into(),
+            declared: NOW,
+        }),
+        audience: org(2),
+        correlation: Correlation::new([1; 16]),
+        nonce: Nonce::new([2; 16]),
+        issued: NOW,
+        expires: NOW.plus(60_000),
+    }
+}
+
+fn demographics() -> Demographics {
+    Demographics {
+        names: vec![PersonName {
+            family: "Example".into(),
+            given: vec!["Ann".into()],
+            prefix: None,
+            suffix: Some("Jr".into()),
+        }],
+        birth_date: Some("1961-03-14".into()),
+        sex: Some("female".into()),
+        identifiers: vec![PersonIdentifier {
+            system: "urn:oid:2.999.1".into(),
+            value: "1".into(),
+        }],
+        addresses: vec![PersonAddress {
+            lines: vec!["12 Elm Road".into()],
+            city: None,
+            state: None,
+            postal_code: Some("12345".into()),
+        }],
+        telecoms: vec!["+15550142".into()],
+    }
+}
+
+fn document() -> DocumentMeta {
+    DocumentMeta {
+        id: DocumentId::new([3; 16]),
+        class: DocumentClass::Imaging,
+        kind: Some(Coding {
+            system: "http://loinc.org".into(),
+            code: "18748-4".into(),
+            display: None,
+        }),
+        category: None,
+        format: None,
+        title: "CT head".into(),
+        author: None,
+        content_type: "application/dicom".into(),
+        created: Some(NOW),
+        period: Some((NOW, NOW)),
+        size: Some(5),
+        hash: Some(ContentHash::new([4; 32])),
+        confidentiality: Confidentiality::Restricted,
+        sensitivity: vec![Sensitivity::SubstanceUse],
+        imaging: Some(ImagingSummary {
+            study_uid: "2.25.1".into(),
+            modalities: vec!["CT".into()],
+            body_part: None,
+            series: 1,
+            instances: 3,
+        }),
+    }
+}
+
+fn opened() -> Opened {
+    Opened {
+        matched: Some(MatchGrade::Certain),
+        demographics: Some(demographics()),
+        grants: vec![Grant {
+            document: document(),
+            ticket: Ticket::new([5; 32]),
+        }],
+        more_on_emergency: false,
+        obligations: vec![Obligation::Review],
+        epoch: ConsentEpoch(3),
+        receipt: Bytes(vec![1]),
+    }
+}
+
+fn manifest() -> StudyManifest {
+    let instance = InstanceEntry {
+        sop_uid: "2.25.3".into(),
+        sop_class: "1.2.840.10008.5.1.4.1.1.2".into(),
+        transfer_syntax: "1.2.840.10008.1.2.1".into(),
+        number: Some(1),
+        extent: (512, 512, 1),
+        size: 9,
+        hash: ContentHash::new([4; 32]),
+    };
+    let series = SeriesEntry {
+        series_uid: "2.25.2".into(),
+        modality: "CT".into(),
+        number: None,
+        description: None,
+        body_part: None,
+        instances: vec![instance],
+    };
+    StudyManifest {
+        study_uid: "2.25.1".into(),
+        description: None,
+        date: Some("20261119".into()),
+        series: vec![series],
+    }
+}
+
+fn receipt() -> Receipt {
+    Receipt {
+        log: org(1),
+        index: 9,
+        leaf: TreeHash::new([2; 32]),
+        correlation: Correlation::new([1; 16]),
+        audience: org(2),
+        purpose: Purpose::Treatment,
+        at: NOW,
+    }
+}
+
+fn frames() -> BTreeMap<&'static str, Vec<u8>> {
+    let request = |message: Request| {
+        let bytes = message.encode().unwrap();
+        assert_eq!(Request::decode(&bytes).unwrap(), message);
+        bytes
+    };
+    let response = |message: Response| {
+        let bytes = message.encode().unwrap();
+        assert_eq!(Response::decode(&bytes).unwrap(), message);
+        bytes
+    };
+    let key = TestKey::new(1);
+    let store = IndexMessage::Store {
+        id: 1,
+        records: vec![Bytes(vec![1, 2])],
+    };
+    let found = IndexMessage::Found {
+        id: 2,
+        records: vec![vec![Bytes(vec![1])], vec![]],
+        whole: true,
+    };
+    let open = Open {
+        claim: Bytes(vec![1]),
+        demographics: demographics(),
+        handles: vec![RecordHandle::new([6; 16])],
+        documents: vec![],
+    };
+    let header = Header {
+        item: Item::InstancesFrom(2),
+        receipt: Bytes(vec![1]),
+        epoch: ConsentEpoch(3),
+        content_type: "application/dicom".into(),
+        size: 9,
+        from: 4,
+        hash: ContentHash::new([4; 32]),
+        manifest: Some(manifest()),
+    };
+    let pointer = PointerSecret {
+        record_key: vec![1; 32],
+        classes: vec![DocumentClass::Summary],
+        years: Some((2011, 2026)),
+    };
+    let locator = LocatorSecret {
+        document: DocumentId::new([3; 16]),
+        class: DocumentClass::Note,
+        kind: Some(("http://loinc.org".into(), "34133-9".into())),
+        content_type: "text/plain".into(),
+        created: Some(NOW),
+        period: None,
+        size: None,
+        hash: None,
+        sensitivity: vec![],
+        imaging: None,
+    };
+    BTreeMap::from([
+        (
+            "request hello",
+            request(Request::Hello {
+                versions: vec![V1],
+                registry: 7,
+                clock: NOW,
+            }),
+        ),
+        ("request registry", request(Request::Registry { have: 6 })),
+        (
+            "request registry-push",
+            request(Request::RegistryPush { signed: Bytes(vec![1]) }),
+        ),
+        ("request index store", request(Request::Index(store))),
+        (
+            "request index stored",
+            request(Request::Index(IndexMessage::Stored {
+                id: 1,
+                outcomes: vec![StoreOutcome::Held, StoreOutcome::Refused, StoreOutcome::Misplaced],
+            })),
+        ),
+        (
+            "request index lookup",
+            request(Request::Index(IndexMessage::Lookup {
+                id: 2,
+                keys: vec![IndexKey::new([5; 32])],
+            })),
+        ),
+        ("request index found", request(Request::Index(found))),
+        (
+            "request evaluate",
+            request(Request::Evaluate {
+                claim: Bytes(vec![1]),
+                epoch: 1,
+                blinded: vec![PublicKey::new([9; 32])],
+            }),
+        ),
+        ("request open", request(Request::Open(Box::new(open)))),
+        (
+            "response hello",
+            response(Response::Hello {
+                version: V1,
+                registry: 7,
+                clock: NOW,
+            }),
+        ),
+        ("response registry", response(Response::Registry { signed: None })),
+        ("response taken", response(Response::Taken)),
+        (
+            "response evaluated",
+            response(Response::Evaluated {
+                index: 1,
+                elements: vec![PublicKey::new([9; 32])],
+                proof: Bytes(vec![0; 64]),
+            }),
+        ),
+        ("response opened", response(Response::Opened(Box::new(opened())))),
+        ("response refused", response(Response::Refused(Refusal::NothingHere))),
+        (
+            "lane ask",
+            cbor::encode(&Ask {
+                ticket: Ticket::new([5; 32]),
+                item: Item::Document,
+                from: 0,
+            })
+            .unwrap(),
+        ),
+        ("lane header", cbor::encode(&header).unwrap()),
+        (
+            "lane refused",
+            cbor::encode(&Refused { refusal: Refusal::Busy }).unwrap(),
+        ),
+        ("sealed pointer", cbor::encode(&pointer).unwrap()),
+        ("sealed locator", cbor::encode(&locator).unwrap()),
+        ("signed claim", claim().sign(&key).unwrap()),
+        ("signed record", record(1).sign(&key).unwrap().signed().0.clone()),
+        ("signed receipt", receipt().sign(&key).unwrap()),
+        ("signed registry", registry().sign(&key).unwrap()),
+    ])
+}
+
+#[test]
+fn spec_p_msg_golden_frames_do_not_change() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/frames.json");
+    let made: BTreeMap<String, String> = frames()
+        .into_iter()
+        .map(|(name, bytes)| (name.to_owned(), hex::encode(bytes)))
+        .collect();
+    if std::env::var_os("HIE_WRITE_VECTORS").is_some() {
+        std::fs::write(path, serde_json::to_string_pretty(&made).unwrap() + "\n").unwrap();
+    }
+    let frozen: BTreeMap<String, String> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    for (name, bytes) in &frozen {
+        assert_eq!(made.get(name), Some(bytes), "{name}");
+    }
+    assert_eq!(made.len(), frozen.len());
+}
+
+#[test]
+fn spec_p_reg_only_the_authority_and_only_forward() {
+    let key = TestKey::new(1);
+    let signed = registry().sign(&key).unwrap();
+    assert_eq!(Registry::verify(&signed, key.public(), Some(7)).unwrap(), registry());
+    assert!(matches!(
+        Registry::verify(&signed, TestKey::new(2).public(), None),
+        Err(RegistryError::Signed(_))
+    ));
+    assert_eq!(
+        Registry::verify(&signed, key.public(), Some(8)),
+        Err(RegistryError::Rollback { offered: 7, held: 8 })
+    );
+    let mut doubled = registry();
+    doubled.members[1].nodes[0].key = doubled.members[0].nodes[0].key;
+    assert!(matches!(doubled.sign(&key), Err(RegistryError::Rule(_))));
+    let mut unsorted = registry();
+    unsorted.members.reverse();
+    assert!(matches!(unsorted.sign(&key), Err(RegistryError::Rule(_))));
+}
+
+#[test]
+fn spec_p_reg_quorums_meet_in_any_region() {
+    let policy = registry().policy;
+    for holders in 1..20 {
+        let (replicas, write, read) = (
+            policy.replicas_of(holders),
+            policy.write_quorum_of(holders),
+            policy.read_quorum_of(holders),
+        );
+        assert!(
+            write + read > replicas && write <= replicas && read <= replicas,
+            "{holders}"
+        );
+    }
+}
+
+#[test]
+fn spec_p_rec_only_the_owner_signs() {
+    let registry = registry();
+    let good = record(1).sign(&TestKey::new(1)).unwrap();
+    assert_eq!(
+        VerifiedRecord::verify(good.signed(), &registry).unwrap().record(),
+        &record(1)
+    );
+    let forged = record(1).sign(&TestKey::new(2)).unwrap();
+    assert_eq!(
+        VerifiedRecord::verify(forged.signed(), &registry),
+        Err(RecordError::NotOwner {
+            signer: org(2),
+            owner: org(1)
+        })
+    );
+    let mut revoked = registry.clone();
+    revoked.members[0].standing = Standing::Revoked(NOW);
+    assert_eq!(
+        VerifiedRecord::verify(good.signed(), &revoked),
+        Err(RecordError::Revoked(org(1)))
+    );
+    let mut large = record(1);
+    large.content = RecordContent::Live(Bytes(vec![0; 5000]));
+    assert_eq!(large.sign(&TestKey::new(1)), Err(RecordError::Limit("sealed bytes")));
+}
+
+#[test]
+fn spec_p_claim_holds_for_one_channel_audience_and_minute() {
+    let (registry, key) = (registry(), TestKey::new(1));
+    let bytes = claim().sign(&key).unwrap();
+    let judge = |channel: u8, audience: u8, now: Millis| {
+        Claim::verify(&bytes, &registry, &NodeKey::new([channel; 32]), &org(audience), now)
+    };
+    assert_eq!(judge(1, 2, NOW), Ok(claim()));
+    assert_eq!(
+        judge(2, 2, NOW),
+        Err(ClaimError::Rule("arrived over another node's channel"))
+    );
+    assert_eq!(judge(1, 1, NOW), Err(ClaimError::Rule("for another custodian")));
+    assert_eq!(judge(1, 2, NOW.plus(91_000)), Err(ClaimError::Rule("expired")));
+    assert_eq!(
+        judge(1, 2, Millis(NOW.0 - 31_000)),
+        Err(ClaimError::Rule("made in the future"))
+    );
+    let mut long = claim();
+    long.expires = NOW.plus(60_001);
+    assert_eq!(long.sign(&key), Err(ClaimError::Rule("lives too long")));
+    let mut undeclared = claim();
+    undeclared.break_glass = None;
+    assert!(undeclared.sign(&key).is_err());
+    let mut foreign = claim();
+    foreign.org = org(2);
+    let bytes = foreign.sign(&key).unwrap();
+    assert_eq!(
+        Claim::verify(&bytes, &registry, &NodeKey::new([1; 32]), &org(2), NOW),
+        Err(ClaimError::Rule("the node belongs to another organisation"))
+    );
+}
+
+#[test]
+fn a_receipt_is_signed_by_its_log() {
+    let registry = registry();
+    let bytes = receipt().sign(&TestKey::new(1)).unwrap();
+    assert_eq!(Receipt::verify(&bytes, &registry).unwrap(), receipt());
+    assert!(Receipt::verify(&receipt().sign(&TestKey::new(2)).unwrap(), &registry).is_err());
+}
+
+#[test]
+fn lists_over_their_limit_are_refused() {
+    let keys = vec![IndexKey::new([5; 32]); 65];
+    let bytes = Request::Index(IndexMessage::Lookup { id: 1, keys }).encode().unwrap();
+    assert!(Request::decode(&bytes).is_err());
+}
+
+#[test]
+fn personal_types_do_not_print_themselves() {
+    let text = format!("{:?} {:?} {:?} {:?}", demographics(), opened(), claim(), manifest());
+    for secret in ["Example", "1961", "Haddad", "CT head", "2.25.1", "unconscious"] {
+        assert!(!text.contains(secret), "{secret} in {text}");
+    }
+}
