@@ -18,3 +18,6 @@ pub mod claim;
 // pub mod retrieve;
 // pub mod serve;
 pub mod ticket;
+
+#[cfg(test)]
+mod tests;

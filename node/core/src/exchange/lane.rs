@@ -4,7 +4,6 @@
 //! door. A study is released once and all of its instances ride on that one entry, until the permit ends or
 //! the patient's choices change (SPEC X-LANE).
 
-use core::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;

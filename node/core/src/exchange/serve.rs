@@ -195,7 +195,7 @@ pub(super) fn basis_of(basis: &PermitBasis) -> Basis {
 
 /// The reasons of a denial in the closed words of the judge.
 pub(super) fn reasons_of(denial: &Denial) -> Vec<String> {
-    denial.reasons.iter().map(|reason| format!("{reason:?}")).collect()
+    denial.reasons.iter().map(|reason| reason.code().to_owned()).collect()
 }
 
 impl Custodian {
