@@ -24,6 +24,8 @@ use crate::ports::{
     RecordEvent, Records, StoredInstance, SubjectRef, Window,
 };
 
+pub mod region;
+
 /// Most events waiting in a record that a test feeds by hand.
 pub const FEED_EVENTS_MAX: usize = 64;
 
