@@ -1,10 +1,17 @@
 //! The pages for people (UX B): server-rendered, working without JavaScript, no personal data in any address or title.
 
+pub mod access_log;
 pub mod assets;
+pub mod consent;
+pub mod document;
+pub mod emergency;
+pub mod find;
 pub mod node;
 pub mod opened;
 pub mod page;
+pub mod record;
 pub mod sign_in;
+pub mod study;
 pub mod words;
 
 use axum::http::Method;
@@ -32,6 +39,24 @@ pub fn routes() -> Vec<Route> {
         Route::page(Method::POST, "/sign-in", Access::Open, sign_in::submit),
         Route::page(Method::POST, "/sign-out", Access::Session(&[]), sign_in::leave),
         Route::page(Method::POST, "/theme", Access::Session(&[]), sign_in::theme),
+        Route::page(Method::GET, "/find", Access::Session(FINDERS), find::show),
+        Route::page(Method::POST, "/find", Access::Session(FINDERS), find::submit),
+        Route::page(Method::POST, "/record", Access::Session(CLINICIANS), find::open),
+        Route::page(Method::GET, "/record/{subject}", Access::Session(CLINICIANS), record::show),
+        Route::page(Method::GET, "/record/{subject}/events", Access::Session(CLINICIANS), record::events),
+        Route::page(Method::GET, "/record/{subject}/plain", Access::Session(CLINICIANS), record::plain),
+        Route::page(Method::POST, "/record/{subject}/close", Access::Session(CLINICIANS), record::close),
+        Route::page(Method::GET, "/record/{subject}/emergency", Access::Session(CLINICIANS), emergency::show),
+        Route::page(Method::POST, "/record/{subject}/emergency", Access::Session(CLINICIANS), emergency::submit),
+        Route::page(Method::GET, "/record/{subject}/document/{document}", Access::Session(CLINICIANS), document::show),
+        Route::page(Method::GET, "/record/{subject}/document/{document}/original", Access::Session(CLINICIANS), document::original),
+        Route::page(Method::GET, "/record/{subject}/study/{document}", Access::Session(CLINICIANS), study::show),
+        Route::page(Method::GET, "/record/{subject}/study/{document}/picture", Access::Session(CLINICIANS), study::picture),
+        Route::page(Method::GET, "/consent/{subject}", Access::Session(CONSENT_ADMINISTRATORS), consent::show),
+        Route::page(Method::POST, "/consent/{subject}", Access::Session(CONSENT_ADMINISTRATORS), consent::submit),
+        Route::page(Method::GET, "/access-log", Access::Session(AUDITORS), access_log::show),
+        Route::page(Method::POST, "/access-log", Access::Session(AUDITORS), access_log::submit),
+        Route::page(Method::POST, "/consent", Access::Session(CONSENT_ADMINISTRATORS), find::choices),
         Route::page(Method::GET, "/node", Access::Session(OPERATORS), node::show),
         Route::page(Method::GET, "/livez", Access::Open, node::live),
         Route::page(Method::GET, "/readyz", Access::Open, node::ready),
@@ -54,3 +79,6 @@ async fn home(signed_in: SignedIn) -> Response {
     };
     Redirect::to(to).into_response()
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hie_protocol::id::Millis;
 
+use crate::clinical::Clock;
 use crate::console::opened::OpenedRecords;
 use crate::ports::Ports;
 use crate::session::{Attempts, Sessions};
@@ -51,6 +52,12 @@ impl Gate {
             opened: Arc::new(OpenedRecords::default()),
             settings: Arc::new(settings),
         }
+    }
+
+    /// The time and the offset that times are shown in.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        Clock { now: self.now(), offset_minutes: self.settings.utc_offset_minutes }
     }
 
     /// The time now.

@@ -7,6 +7,7 @@
 //! server -> headers -> guard (who, may they, form token, deadline) -> handler -> ports -> answer or respond
 //! ```
 
+pub mod clinical;
 pub mod console;
 pub mod dicomweb;
 pub mod fhir;

@@ -467,6 +467,8 @@ pub struct Health {
 pub trait NodeState: Send + Sync + 'static {
     /// Health now.
     fn health(&self) -> BoxFuture<'_, Health>;
+    /// The region's other organisations, by name, for a patient's choices.
+    fn organisations(&self) -> BoxFuture<'_, Vec<(OrgId, String)>>;
     /// The time, so that tests own the clock.
     fn now(&self) -> Millis;
     /// Random bytes for session tokens.

@@ -89,6 +89,16 @@ impl Session {
         self.emergencies.get(subject).filter(|emergency| now < emergency.ends)
     }
 
+    /// Adds a declaration to this copy, as [`Sessions::declare`] did on the server.
+    pub fn declare(&mut self, subject: SubjectRef, emergency: Emergency) {
+        self.emergencies.insert(subject, emergency);
+    }
+
+    /// Takes a declaration out of this copy.
+    pub fn withdraw(&mut self, subject: &SubjectRef) {
+        self.emergencies.remove(subject);
+    }
+
     /// The caller of a request with one of `roles` for treatment; about a subject with live emergency access, the
     /// declaration and its purpose go along.
     #[must_use]

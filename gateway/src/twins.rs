@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt};
-use hie_protocol::id::{ContentHash, Millis};
+use hie_protocol::id::{ContentHash, Millis, OrgId};
 use hie_protocol::refusal::Class;
 use hie_protocol::retrieval::StudyManifest;
 use ring::digest::{SHA256, digest};
@@ -27,6 +27,8 @@ use crate::ports::{
     NodeState, PatientSelector, People, PersonHit, PersonQuery, PortError, Ports, Principal,
     RecordEvent, Records, SubjectRef, Window,
 };
+
+pub mod region;
 
 /// Most events waiting in a record that a test feeds by hand.
 pub const FEED_EVENTS_MAX: usize = 64;
@@ -75,6 +77,8 @@ pub struct World {
     pub accesses: Vec<AccessEntry>,
     /// Health.
     pub health: Health,
+    /// The region's other organisations.
+    pub organisations: Vec<(OrgId, String)>,
     /// Makes every call of `records` and `people` fail.
     pub failure: Option<PortError>,
     /// Makes `open` with a declaration of emergency access fail.
@@ -295,6 +299,10 @@ impl Accounts for Twin {
 impl NodeState for Twin {
     fn health(&self) -> BoxFuture<'_, Health> {
         ready(self.world().health.clone())
+    }
+
+    fn organisations(&self) -> BoxFuture<'_, Vec<(OrgId, String)>> {
+        ready(self.world().organisations.clone())
     }
 
     fn now(&self) -> Millis {
