@@ -291,3 +291,6 @@ pub fn listed(items: &[String]) -> String {
     }
 }
 
+
+#[cfg(test)]
+mod tests;

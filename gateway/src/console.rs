@@ -79,3 +79,6 @@ async fn home(signed_in: SignedIn) -> Response {
     };
     Redirect::to(to).into_response()
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,9 +9,14 @@
 
 pub mod clinical;
 pub mod console;
+pub mod dicomweb;
+pub mod fhir;
 pub mod gate;
 pub mod guard;
 pub mod headers;
+pub mod mhd;
+pub mod pcf;
+pub mod pdqm;
 pub mod ports;
 pub mod respond;
 pub mod routes;

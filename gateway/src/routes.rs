@@ -9,12 +9,14 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::handler::Handler;
 use axum::http::Method;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, on};
 use hie_protocol::vocabulary::Role;
 
 use crate::console;
+use crate::dicomweb;
+use crate::fhir::{self, request_id};
 use crate::gate::Gate;
 use crate::guard;
 use crate::headers;
@@ -126,7 +128,10 @@ impl Route {
 /// Every route of this gateway.
 #[must_use]
 pub fn table() -> Vec<Route> {
-    console::routes()
+    let mut table = console::routes();
+    table.extend(fhir::routes());
+    table.extend(dicomweb::routes());
+    table
 }
 
 /// The service: the table behind its guards.
@@ -143,6 +148,7 @@ pub fn router(gate: Gate) -> Router {
     router
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn(request_id::pass))
         .layer(from_fn_with_state(gate.clone(), headers::secure))
         .with_state(gate)
 }
@@ -150,7 +156,7 @@ pub fn router(gate: Gate) -> Router {
 fn dialect_of(path: &str) -> Dialect {
     match path.split('/').nth(1) {
         Some("fhir") => Dialect::Fhir,
-        Some("dicomweb") => Dialect::Dicom,
+        Some("dicom-web") => Dialect::Dicom,
         _ => Dialect::Page,
     }
 }

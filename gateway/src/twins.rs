@@ -17,12 +17,18 @@ use ring::digest::{SHA256, digest};
 use serde_json::Value;
 use tokio::sync::mpsc;
 
+pub use crate::twins::archive::HeldInstance;
+
+mod archive;
+
 use crate::ports::{
-    AccessEntry, AccessLog, AccessProof, AccessQuery, Accounts, Answer, Archive, Body, Caller, Completeness, ConsentRow,
-    Consents, Credential, DocumentCard, DocumentFilter, DocumentRef, DocumentsAnswer, FrameRenderer, Health, ImagingLevel,
-    ImagingQuery, InstanceContent, NodeState, PatientSelector, People, PersonHit, PersonQuery, PortError, Ports, Principal,
-    RecordEvent, Records, StoredInstance, SubjectRef, Window,
+    AccessEntry, AccessLog, AccessProof, AccessQuery, Accounts, Answer, Body, Caller, Completeness, ConsentRow,
+    Consents, Credential, DocumentCard, DocumentFilter, DocumentRef, DocumentsAnswer, FrameRenderer, Health,
+    NodeState, PatientSelector, People, PersonHit, PersonQuery, PortError, Ports, Principal,
+    RecordEvent, Records, SubjectRef, Window,
 };
+
+pub mod region;
 
 /// Most events waiting in a record that a test feeds by hand.
 pub const FEED_EVENTS_MAX: usize = 64;
@@ -59,6 +65,8 @@ pub struct World {
     pub feeds: BTreeMap<SubjectRef, VecDeque<mpsc::Receiver<RecordEvent>>>,
     /// Documents.
     pub documents: BTreeMap<DocumentRef, HeldDocument>,
+    /// Images of this node's archive.
+    pub archive: Vec<HeldInstance>,
     /// FHIR Patients.
     pub patients: Vec<Value>,
     /// FHIR Consents.
@@ -233,23 +241,6 @@ impl Records for Twin {
             instance.ok_or_else(|| error(Class::Unavailable, "the picture did not arrive"))
         });
         ready(found.map(|bytes| body("application/dicom", bytes, 0)))
-    }
-}
-
-impl Archive for Twin {
-    fn store<'a>(&'a self, _caller: &'a Caller, study: Option<String>, bytes: Bytes) -> BoxFuture<'a, Answer<StoredInstance>> {
-        // The twin keeps nothing: it reports an instance that it cannot read, which is true of every one.
-        let failure = Some((0xC000, format!("{} bytes were not understood", bytes.len())));
-        let study = study.unwrap_or_default();
-        ready(Ok(StoredInstance { sop_class: String::new(), sop_instance: String::new(), study, failure }))
-    }
-
-    fn query<'a>(&'a self, _caller: &'a Caller, _level: ImagingLevel, _query: ImagingQuery) -> BoxFuture<'a, Answer<(Vec<Value>, bool)>> {
-        ready(Ok((Vec::new(), false)))
-    }
-
-    fn retrieve<'a>(&'a self, _caller: &'a Caller, _query: ImagingQuery) -> BoxFuture<'a, Answer<Vec<InstanceContent>>> {
-        ready(Ok(Vec::new()))
     }
 }
 

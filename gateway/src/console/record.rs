@@ -8,7 +8,7 @@ use askama::Template;
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde_json::json;
@@ -138,6 +138,8 @@ pub async fn events(State(gate): State<Gate>, signed_in: SignedIn, Path(subject)
     let from = uri.query().and_then(|query| query.strip_prefix("from=")).and_then(number);
     let stream = steps(gate, signed_in, record, last.or(from).unwrap_or_default());
     let mut response = Sse::new(stream).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("alive")).into_response();
+    // The stream's own default, `no-cache`, would let a cache keep it.
+    response.headers_mut().insert(CACHE_CONTROL, axum::http::HeaderValue::from_static("no-store"));
     response.headers_mut().insert("x-accel-buffering", axum::http::HeaderValue::from_static("no"));
     response
 }
