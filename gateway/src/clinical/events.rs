@@ -53,7 +53,7 @@ pub fn visits(sources: &[&Source]) -> Vec<EventLine> {
         let line = EventLine {
             date: shown(row.period.start.as_deref()),
             words,
-            attribution: dotted(&[place, row.class.as_deref().unwrap_or_default()]),
+            attribution: dotted(&[place, class_words(row)]),
             document: None,
             late: member.source.late.clone(),
             originals: vec![original(member.source, Kind::Visit, member.position, row)],
@@ -61,6 +61,18 @@ pub fn visits(sources: &[&Source]) -> Vec<EventLine> {
         lines.push((row.period.start.clone(), line));
     }
     sorted(lines)
+}
+
+/// The class in words; a bare code of HL7 v3 ActEncounterCode is never shown (UX E9).
+fn class_words(row: &EventRow) -> &str {
+    match row.class.as_deref().unwrap_or_default() {
+        "EMER" => "emergency",
+        "IMP" | "ACUTE" | "NONAC" => "inpatient",
+        "HH" => "home visit",
+        "VR" => "by telephone or video",
+        class if class.chars().all(|letter| letter.is_ascii_uppercase()) => "",
+        class => class,
+    }
 }
 
 /// Nights between start and end, for stays.
@@ -177,7 +189,7 @@ fn original(source: &Source, kind: Kind, position: usize, row: &EventRow) -> Ori
     let words = dotted(&[
         &group::words(&row.code),
         row.status.as_deref().unwrap_or_default(),
-        row.class.as_deref().unwrap_or_default(),
+        class_words(row),
         &shown(row.period.start.as_deref()),
         &until,
         row.reason.as_deref().unwrap_or_default(),
