@@ -22,6 +22,8 @@ pub const SUBJECT: [&str; 8] =
     ["--family", "Okafor", "--given", "Grace", "--birth-date", "1961-03-14", "--sex", "female"];
 /// File that marks a folder as a demonstration, so that only such a folder is ever emptied.
 pub const MARK: &str = ".hie-demo";
+/// Slices of the demonstration's study: enough to scroll, quick to make.
+pub const SLICES: u32 = 48;
 /// Longest wait until everything published is visible.
 pub const SETTLE: Duration = Duration::from_secs(60);
 
@@ -97,9 +99,10 @@ async fn import_own(stage: &Stage, output: &Output) -> Outcome<()> {
             let folder = stage.folder().join("data").join(record.site.slug());
             let (fhir, dicom) = (folder.join("fhir"), folder.join("dicom").join(&record.mrn));
             std::fs::create_dir_all(&fhir).map_err(failed())?;
-            let text = serde_json::to_vec(&record.bundle).map_err(failed())?;
+            let text = record.bundle.to_string();
             std::fs::write(fhir.join(format!("{}.json", record.mrn)), text).map_err(failed())?;
-            if let Some(series) = &record.series {
+            if let Some(mut series) = record.series.clone() {
+                series.slices = series.slices.min(SLICES);
                 std::fs::create_dir_all(&dicom).map_err(failed())?;
                 for (number, file) in series.files().enumerate() {
                     std::fs::write(dicom.join(format!("{number:04}.dcm")), file).map_err(failed())?;

@@ -51,7 +51,7 @@ impl Fault {
     }
 
     /// For `map_err`: a failure of that kind with its cause chain as the reason.
-    pub fn because<E: std::error::Error>(exit: Exit, what: &str, fix: &str) -> impl FnOnce(E) -> Self {
+    pub fn because<E: std::error::Error>(exit: Exit, what: &str, fix: &str) -> impl FnOnce(E) -> Self + use<E> {
         let (what, fix) = (what.to_owned(), fix.to_owned());
         move |error| Self { exit, what, why: chain(&error), fix }
     }

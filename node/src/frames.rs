@@ -55,7 +55,7 @@ impl Default for Frames {
 }
 
 impl Frames {
-    /// Renders a frame of a part-10 instance as PNG. Errors: [`FrameFault`].
+    /// Renders a frame (from zero) of a part-10 instance as PNG. Errors: [`FrameFault`].
     pub async fn render(
         &self,
         instance: &[u8],
@@ -120,7 +120,7 @@ pub fn child(arguments: &RenderFrame) -> Result<Exit, Fault> {
         [centre, width] => Some((*centre, *width)),
         _ => None,
     };
-    match render::render(&bytes, arguments.frame, arguments.max_px, window) {
+    match render::render(&bytes, arguments.frame.saturating_add(1), arguments.max_px, window) {
         Ok(picture) => {
             let mut out = std::io::stdout().lock();
             out.write_all(&picture)

@@ -27,9 +27,12 @@ pub struct Found {
     pub dicom_files: Vec<PathBuf>,
 }
 
+fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> Fault + use<> {
+    Fault::because(Exit::Usage, &format!("Cannot read {}.", path.display()), "Check the path and its permissions.")
+}
+
 /// Files below a path, sorted; links are not followed.
 pub fn files(path: &Path) -> Outcome<Vec<PathBuf>> {
-    let unreadable = |path: &Path| Fault::because(Exit::Usage, &format!("Cannot read {}.", path.display()), "Check the path and its permissions.");
     let mut found = Vec::new();
     let mut open = vec![(path.to_owned(), 0_usize)];
     while let Some((path, depth)) = open.pop() {

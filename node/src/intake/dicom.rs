@@ -13,7 +13,7 @@ use hie_node_core::content::ContentRef;
 use hie_node_core::ids::PatientKey;
 use hie_node_core::patient::index::PatientIndex;
 use hie_node_core::record::entry::Records;
-use hie_node_core::record::publish::{Body, Intake, IntakeError, NewDocument, Occasion, StudyLabels, Taken};
+use hie_node_core::record::publish::{Intake, IntakeError, Occasion, StudyLabels, Taken};
 use hie_node_core::record::study::NewInstance;
 use hie_protocol::id::{ContentHash, OrgId};
 use hie_protocol::message::{Demographics, PersonIdentifier, PersonName};
@@ -180,23 +180,9 @@ impl DicomIntake {
     /// A description of the study that came without images is replaced by the images.
     async fn retire_description(&self, patient: PatientKey, facts: &InstanceFacts, occasion: &Occasion) -> Result<(), StoreFault> {
         let source = imaging_source(&facts.study_uid);
-        let fail = |error: hie_node_core::record::entry::RecordError| StoreFault::Broken(chain(&error));
-        let Some(document) = self.records.by_source(&source).map_err(fail)? else { return Ok(()) };
-        let Some(entry) = self.records.entry(&document).map_err(fail)? else { return Ok(()) };
-        if entry.superseded || entry.patient != patient {
-            return Ok(());
-        }
-        let Some(bytes) = self.records.inline(&entry).map_err(fail)? else { return Ok(()) };
-        let retired = NewDocument {
-            source,
-            meta: entry.meta,
-            body: Body::Bytes(Bytes::copy_from_slice(&bytes)),
-            superseded: true,
-            unknown_labels: entry.unknown_labels,
-            author_org: entry.author_org,
-            authors: entry.authors,
-        };
-        self.intake.documents(patient, vec![retired], Vec::new(), occasion).await.map(|_| ()).map_err(broken)
+        let (intake, occasion) = (Arc::clone(&self.intake), occasion.clone());
+        let work = tokio::task::spawn_blocking(move || intake.retire(patient, &source, &occasion));
+        work.await.map_err(|error| StoreFault::Broken(error.to_string()))?.map(|_| ()).map_err(broken)
     }
 
     /// The patient of an instance: known by its Patient ID and issuer, or registered from the header.

@@ -306,6 +306,27 @@ impl Intake {
         Ok(Taken { document, changed: true })
     }
 
+    /// Withdraws the document of a source: it is neither listed nor released from then on. Says whether there was
+    /// one in force. Blocks for one sync. Errors: [`IntakeError`].
+    pub fn retire(&self, patient: PatientKey, source: &str, occasion: &Occasion) -> Result<bool, IntakeError> {
+        let _writer = self.lock();
+        let Some(document) = self.records.by_source(source)? else { return Ok(false) };
+        let Some(entry) = self.records.entry(&document)? else { return Ok(false) };
+        if entry.superseded || entry.patient != patient {
+            return Ok(false);
+        }
+        let kept = self.records.inline(&entry)?.map(|bytes| Bytes::copy_from_slice(&bytes));
+        let retired = Entry { superseded: true, ..entry };
+        let mut batch = Batch::new();
+        self.records.put(&retired, kept.as_deref(), &mut batch)?;
+        mark(patient, &*self.random, &mut batch)?;
+        let mut event = self.event(EventKind::Imported, patient, occasion);
+        event.documents = vec![document];
+        event.detail = Some("document withdrawn".to_owned());
+        let _receipts = self.audit.append(vec![event], batch)?;
+        Ok(true)
+    }
+
     fn event(&self, kind: EventKind, patient: PatientKey, occasion: &Occasion) -> AuditEvent {
         let mut event = AuditEvent::new(kind, occasion.now, occasion.correlation, occasion.actor.clone());
         event.patient = Some(self.audit.patient_ref(patient));
