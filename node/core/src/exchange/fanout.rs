@@ -49,24 +49,28 @@ impl fmt::Debug for RemoteDocument {
     }
 }
 
+/// What a custodian opened.
+#[derive(Clone)]
+pub struct Opening {
+    /// The patient as the custodian knows her.
+    pub demographics: Option<Demographics>,
+    /// Granted documents.
+    pub documents: Vec<RemoteDocument>,
+    /// What the receiver must do.
+    pub obligations: Vec<Obligation>,
+    /// An emergency declaration would open more, where the region lets that be said.
+    pub more_on_emergency: bool,
+    /// Consent epoch there.
+    pub epoch: ConsentEpoch,
+    /// Its verified audit receipt.
+    pub receipt: Receipt,
+}
+
 /// What one custodian said.
 #[derive(Clone)]
 pub enum Reply {
     /// It granted documents.
-    Opened {
-        /// The patient as the custodian knows her.
-        demographics: Option<Demographics>,
-        /// Granted documents.
-        documents: Vec<RemoteDocument>,
-        /// What the receiver must do.
-        obligations: Vec<Obligation>,
-        /// An emergency declaration would open more, where the region lets that be said.
-        more_on_emergency: bool,
-        /// Consent epoch there.
-        epoch: ConsentEpoch,
-        /// Its verified audit receipt.
-        receipt: Option<Receipt>,
-    },
+    Opened(Box<Opening>),
     /// No record of this patient, or none that may be mentioned.
     NoRecord {
         /// An emergency declaration would open something, where the region lets that be said.
@@ -83,7 +87,7 @@ pub enum Reply {
 impl fmt::Debug for Reply {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Opened { documents, .. } => write!(out, "Opened({} documents)", documents.len()),
+            Self::Opened(opening) => write!(out, "Opened({} documents)", opening.documents.len()),
             Self::NoRecord { .. } => out.write_str("NoRecord"),
             Self::Probable => out.write_str("Probable"),
             Self::Refused(refusal) => write!(out, "Refused({refusal:?})"),
@@ -280,14 +284,14 @@ impl Fanout {
                     expires,
                     correlation: asking.correlation,
                 };
-                Reply::Opened {
+                Reply::Opened(Box::new(Opening {
                     demographics: opened.demographics,
                     documents: opened.grants.into_iter().map(document).collect(),
                     obligations: opened.obligations,
                     more_on_emergency,
                     epoch: opened.epoch,
-                    receipt: Some(receipt),
-                }
+                    receipt,
+                }))
             }
             Some(MatchGrade::Probable) => Reply::Probable,
             None => Reply::NoRecord { more_on_emergency },

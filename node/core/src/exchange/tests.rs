@@ -41,7 +41,7 @@ fn completeness(events: &[AskEvent]) -> Completeness {
 
 fn granted(reply: &Reply) -> Vec<RemoteDocument> {
     match reply {
-        Reply::Opened { documents, .. } => documents.clone(),
+        Reply::Opened(opening) => opening.documents.clone(),
         _ => Vec::new(),
     }
 }
@@ -134,7 +134,8 @@ async fn spec_x_emergency_opens_with_obligations_and_entries_on_both_sides() {
     asked.break_glass = Some(BreakGlass { reason: BreakGlassReason::LifeAtRisk, words: "unconscious".into(), declared: world.clock.now() });
     let events = world.a().ask(&asked, &robert()).await;
     let reply = replies(&events)[&world.b().id].clone();
-    let Reply::Opened { documents, obligations, .. } = reply else { panic!("{reply:?}") };
+    let Reply::Opened(opening) = reply else { panic!("{reply:?}") };
+    let (documents, obligations) = (&opening.documents, &opening.obligations);
     assert!(obligations.contains(&Obligation::Review) && obligations.contains(&Obligation::NotifyPatient), "{obligations:?}");
     assert_eq!(read(world.a(), &asked, &documents[0]).await.unwrap(), b"from B");
     let declared = world.a().entries(EventKind::EmergencyDeclared);

@@ -110,7 +110,7 @@ impl Net {
     }
 
     fn is_down(&self, org: &OrgId) -> bool {
-        self.down.lock().unwrap().contains(org)
+        self.down.lock().unwrap().contains(org) || !self.nodes.lock().unwrap().contains_key(org)
     }
 
     pub async fn deliver(&self, to: &OrgId, from: NodeKey, request: Request) -> Response {
@@ -165,7 +165,6 @@ pub struct Org {
     pub node: NodeKey,
     pub audit: Arc<AuditLog>,
     pub policies: Arc<Policies>,
-    pub patients: Arc<PatientIndex>,
     pub intake: Arc<Intake>,
     pub publisher: Publisher,
     pub finder: Finder,
@@ -174,8 +173,6 @@ pub struct Org {
     pub local: Local,
     pub lane: Lane,
     pub index: IndexHandle,
-    pub kv: Arc<MemoryKv>,
-    pub contents: Arc<MemoryContents>,
     clock: Arc<TestClock>,
 }
 
@@ -346,7 +343,7 @@ impl Org {
         let fanout = Fanout::new(finder.clone(), custodian.clone(), wire.clone(), claims);
         let retriever = Retriever::new(id.clone(), wire, audit.clone(), view, clock.clone());
         let local = Local::new(custodian, door);
-        Self { id, node: key.1, audit, policies, patients, intake, publisher, finder, fanout, retriever, local, lane, index, kv, contents, clock }
+        Self { id, node: key.1, audit, policies, intake, publisher, finder, fanout, retriever, local, lane, index, clock }
     }
 
     pub fn occasion(&self) -> Occasion {
