@@ -294,7 +294,9 @@ impl Federation {
         let shows = |verified: &VerifiedRecord| {
             let record = verified.record();
             let excluded = record.label.excluded.contains(&self.config.me) && !self.config.has(Planted::LabelIgnored);
-            !record.is_tombstone() && record.expires.plus(CLOCK_SKEW_MS_MAX) >= now && !excluded
+            let alive = !record.is_tombstone() && record.expires.plus(CLOCK_SKEW_MS_MAX) >= now;
+            // The registry may have changed while the question was open.
+            alive && !excluded && self.is_active(&record.owner)
         };
         ask.merged.into_values().filter(shows).collect()
     }

@@ -6,7 +6,6 @@
 use hie_protocol::id::{IndexKey, Millis, OrgId};
 use hie_protocol::message::{FOUND_RECORDS_MAX, IndexMessage, LOOKUP_KEYS_MAX, STORE_RECORDS_MAX, StoreOutcome};
 use hie_protocol::record::{SignedRecord, VerifiedRecord};
-use hie_protocol::registry::Standing;
 
 use crate::config::{
     CLOCK_SKEW_MS_MAX, MESSAGE_RECORD_BYTES_MAX, PURGE_RECORDS_PER_CHORE_MAX, Planted, SYNCS_WAITING_MAX,
@@ -98,8 +97,8 @@ impl Federation {
             let mut shown = Vec::new();
             let stored = self.ledger.scan(turn.kept, Table::Held, key.as_bytes(), &[], FOUND_RECORDS_MAX.saturating_add(1));
             whole &= stored.len() <= FOUND_RECORDS_MAX;
-            for (place, value) in stored {
-                let Some(entry) = Entry::decode(&value).filter(|entry| self.may_see(&place, entry, asker)) else {
+            for (_, value) in stored {
+                let Some(entry) = Entry::decode(&value).filter(|entry| self.may_see(entry, asker)) else {
                     continue;
                 };
                 let size = bytes.saturating_add(entry.signed.0.len());
@@ -115,14 +114,11 @@ impl Federation {
         (found, whole)
     }
 
-    /// A replica only ever holds back: it shows what no label excludes, of owners that take part.
-    fn may_see(&self, place: &[u8], entry: &Entry, asker: &OrgId) -> bool {
-        let active = owner_of(place)
-            .and_then(|owner| self.registry.member(&owner))
-            .is_some_and(|member| member.standing == Standing::Active);
-        if !active {
-            return false;
-        }
+    /// A replica only ever holds back what a label excludes.
+    ///
+    /// It does not judge whether the owner still takes part: the asker does, by its own registry. Hiding a
+    /// departed owner's latest version here would let an older copy win at an asker one registry behind.
+    fn may_see(&self, entry: &Entry, asker: &OrgId) -> bool {
         if entry.tombstone || self.config.has(Planted::LabelIgnored) {
             return true;
         }

@@ -186,3 +186,26 @@ fn spec_f_return_a_member_that_returns_unsettles_every_holder() {
     region.pass(15);
     assert!(is_complete(&region.ask(0, key)));
 }
+
+#[test]
+fn spec_f_highest_a_departed_owners_latest_version_hides_its_older_copies() {
+    let mut region = Region::new(&[0, 1, 2, 3]);
+    let key = (0..=255_u8)
+        .find(|number| !placement(&index_key(*number), &registry(&[0, 1, 2, 3], 1)).contains(&org(3)))
+        .unwrap();
+    let record = region.record(3, key, 1, b"one");
+    region.publish(3, record);
+    region.down.insert(2);
+    let record = region.record(3, key, 1, b"");
+    region.publish(3, record);
+    region.down.clear();
+    let mut next = registry(&[0, 1, 2, 3], 2);
+    next.members[3].standing = hie_protocol::registry::Standing::Revoked(region.now);
+    // Holders 0 and 1, which know of the deletion, hear first that the owner left; the asker has the old copy.
+    region.down.insert(3);
+    for at in [0, 1] {
+        region.input(at, Input::Registry(Box::new(next.clone())));
+    }
+    let outcome = region.ask(2, key);
+    assert!(is_complete(&outcome) && texts(&outcome).is_empty());
+}
