@@ -112,16 +112,14 @@ async fn spec_g_hostile_a_broken_multipart_is_refused_at_every_cut() {
         ("application/dicom", file.clone(), 415),
         ("multipart/related; type=\"application/dicom+json\"; boundary=B", form(&[b"{}"]), 415),
         ("multipart/related; type=\"application/dicom\"", form(&[&file]), 400),
-        ("multipart/related; type=\"application/dicom\"; boundary=\"\u{1}\"", form(&[&file]), 400),
+        ("multipart/related; type=\"application/dicom\"; boundary=\"a b#\"", form(&[&file]), 400),
         ("multipart/related; type=\"application/dicom\"; boundary=other", form(&[&file]), 400),
         (KIND, b"--B--\r\n".to_vec(), 400),
         (KIND, vec![b'x'; 100_000], 400),
         (KIND, b"--B\r\nNoColon\r\n\r\nx\r\n--B--".to_vec(), 400),
         (KIND, [b"--B\r\nX: ".to_vec(), vec![b'x'; 20_000], b"\r\n\r\nx\r\n--B--".to_vec()].concat(), 400),
     ] {
-        let header = axum::http::HeaderValue::from_str(kind);
-        let Ok(header) = header else { continue };
-        let request = Request::builder().method("POST").uri("/dicom-web/studies").header("authorization", basic("feed")).header("content-type", header);
+        let request = Request::builder().method("POST").uri("/dicom-web/studies").header("authorization", basic("feed")).header("content-type", kind);
         let reply = client.send(request.body(Body::from(body)).unwrap()).await;
         assert_eq!(reply.status, status, "{kind}");
     }

@@ -1,5 +1,6 @@
 //! Who comes in, and as what.
 
+use hie_gateway::guard::{EMERGENCY_REASON, EMERGENCY_WORDS};
 use hie_gateway::routes::{Access, table};
 
 use super::world::{Client, basic};
@@ -61,6 +62,10 @@ async fn purposes_are_closed_and_emergency_is_declared_whole() {
     assert_eq!(status(&[("x-hie-purpose", "TREAT")]).await, 200);
     assert_eq!(status(&[("x-hie-purpose", "curiosity")]).await, 400);
     assert_eq!(status(&[("x-hie-purpose", "BTG")]).await, 400);
+    assert_eq!(status(&[("x-hie-purpose", "BTG"), (EMERGENCY_REASON, "life-at-risk"), (EMERGENCY_WORDS, "unconscious")]).await, 200);
+    assert_eq!(status(&[("x-hie-purpose", "BTG"), (EMERGENCY_REASON, "life-at-risk")]).await, 400);
+    assert_eq!(status(&[("x-hie-purpose", "BTG"), (EMERGENCY_REASON, "curious"), (EMERGENCY_WORDS, "x")]).await, 400);
+    assert_eq!(status(&[("x-hie-purpose", "TREAT"), (EMERGENCY_REASON, "life-at-risk"), (EMERGENCY_WORDS, "x")]).await, 400);
 }
 
 #[tokio::test]

@@ -162,7 +162,8 @@ pub fn patient(id: &str, family: &str, given: &str, born: &str) -> Value {
 }
 
 pub fn world() -> World {
-    let mut world = World { now: NOW, ..World::default() };
+    let mut world = World::default();
+    world.now = NOW;
     world.accounts = vec![
         principal("haddad", Role::Physician),
         principal("office", Role::ConsentAdministrator),
@@ -180,7 +181,9 @@ pub fn world() -> World {
 }
 
 pub fn partial() -> World {
-    World { search: Some(Completeness::Partial { silent: silent(), as_of: NOW }), ..world() }
+    let mut world = world();
+    world.search = Some(Completeness::Partial { silent: silent(), as_of: NOW });
+    world
 }
 
 pub fn series(slices: u32) -> CtSeries {
