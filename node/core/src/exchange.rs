@@ -11,12 +11,12 @@
 
 pub mod authority;
 pub mod claim;
-// pub mod fanout;
-// pub mod find;
-// pub mod lane;
-// pub mod local;
-// pub mod retrieve;
-// pub mod serve;
+pub mod fanout;
+pub mod find;
+pub mod lane;
+pub mod local;
+pub mod retrieve;
+pub mod serve;
 pub mod ticket;
 
 #[cfg(test)]
