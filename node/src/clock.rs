@@ -20,3 +20,9 @@ impl hie_node_pki::clock::Clock for System {
         now()
     }
 }
+
+impl hie_node_core::ports::Clock for System {
+    fn now(&self) -> Millis {
+        now()
+    }
+}

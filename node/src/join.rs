@@ -4,6 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hie_node_core::ports::OsRandom;
+use hie_node_core::vault::Kek;
 use hie_node_pki::config as tls;
 use hie_node_pki::csr;
 use hie_node_pki::key::Key;
@@ -20,7 +22,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::authority::enrol::{Admission, EnrolAnswer, EnrolRequest, sha256};
-use crate::authority::random;
 use crate::cli::arguments::{Init, Join};
 use crate::cli::output::Output;
 use crate::clock;
@@ -92,7 +93,8 @@ pub fn init(home: &Home, init: Init, output: &Output) -> Outcome<Exit> {
     let key = Key::generate(&SystemRandom::new())
         .map_err(Fault::because(Exit::Failed, "Cannot make the node's key.", "Report this."))?;
     key.save(&home.node_key()).map_err(Fault::because(Exit::Failed, "Cannot write the node's key.", "Check space and permissions."))?;
-    write(&home.kek(), hex::encode(random::<32>()?).as_bytes())?;
+    let kek = Kek::generate(&OsRandom::new()).map_err(Fault::because(Exit::Failed, "Cannot make the store's key.", "Report this."))?;
+    write(&home.kek(), kek.to_file_content().as_bytes())?;
     write(&home.config(), text.as_bytes())?;
     output.say(format!("Made key and identity   {}      (private key never leaves this machine)", home.identity().display()));
     output.say(format!("Wrote config            {}", home.config().display()));

@@ -1,5 +1,6 @@
 //! The node: command line, configuration, assembly and the desk. It knows everyone and decides nothing.
 
+pub mod assemble;
 pub mod authority;
 pub mod cli;
 pub mod clock;
@@ -16,3 +17,5 @@ pub mod moment;
 pub mod order;
 pub mod run;
 pub mod socket;
+pub mod summary;
+pub mod wire;

@@ -1,0 +1,160 @@
+//! The exchange's ports over the real channels: requests by control channel, frames by bulk lane.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream};
+use futures::{FutureExt as _, StreamExt as _};
+use hie_node_core::exchange::lane::{Frame, Frames, Lane, Lanes};
+use hie_node_core::locator::driver::{Wire, WireFailure};
+use hie_node_core::locator::tokens::RegistryView;
+use hie_node_peer::failure::PeerFailure;
+use hie_node_peer::handle::Peers;
+use hie_node_peer::lane::client::{Lane as LaneClient, LaneStream};
+use hie_node_peer::lane::{FRAMES_AHEAD_MAX, LaneFrame, LaneReply, LaneServer};
+use hie_protocol::id::{NodeKey, OrgId};
+use hie_protocol::message::{Request, Response};
+use hie_protocol::refusal::Refusal;
+use hie_protocol::retrieval::Ask;
+use tokio::sync::mpsc;
+
+/// Deadline of one request on the control channel.
+pub const REQUEST_DEADLINE: Duration = Duration::from_secs(5);
+/// Deadline until the first frame of an ask.
+pub const ASK_DEADLINE: Duration = Duration::from_secs(10);
+
+fn failure(failure: &PeerFailure) -> WireFailure {
+    match failure {
+        PeerFailure::TimedOut => WireFailure::TimedOut,
+        PeerFailure::Misbehaved(_) | PeerFailure::TooLarge => WireFailure::Misbehaved,
+        PeerFailure::Unreachable { .. } | PeerFailure::Refused(_) | PeerFailure::Closed | PeerFailure::Crowded => {
+            WireFailure::Unreachable
+        }
+    }
+}
+
+/// Nodes of an organisation, in the order of the registry.
+fn nodes(registry: &RegistryView, org: &OrgId) -> Vec<NodeKey> {
+    let registry = registry.borrow();
+    registry.member(org).map(|member| member.nodes.iter().map(|node| node.key).collect()).unwrap_or_default()
+}
+
+/// Requests to organisations.
+pub struct WirePort {
+    peers: Peers,
+    registry: RegistryView,
+}
+
+impl WirePort {
+    /// Over the control channels.
+    #[must_use]
+    pub const fn new(peers: Peers, registry: RegistryView) -> Self {
+        Self { peers, registry }
+    }
+}
+
+impl Wire for WirePort {
+    fn send(&self, org: OrgId, request: Request) -> BoxFuture<'static, Result<Response, WireFailure>> {
+        let (peers, nodes) = (self.peers.clone(), nodes(&self.registry, &org));
+        async move {
+            let frame = request.encode().map_err(|_| WireFailure::Misbehaved)?;
+            let mut last = WireFailure::Unreachable;
+            for node in nodes {
+                match peers.request(node, frame.clone(), REQUEST_DEADLINE).await {
+                    Ok(bytes) => return Response::decode(&bytes).map_err(|_| WireFailure::Misbehaved),
+                    Err(error) => {
+                        tracing::debug!(%org, %error, "request failed");
+                        last = failure(&error);
+                    }
+                }
+            }
+            Err(last)
+        }
+        .boxed()
+    }
+}
+
+/// Asks to organisations over the bulk lane.
+pub struct LanesPort {
+    lane: LaneClient,
+    registry: RegistryView,
+}
+
+impl LanesPort {
+    /// Over the bulk lane.
+    #[must_use]
+    pub const fn new(lane: LaneClient, registry: RegistryView) -> Self {
+        Self { lane, registry }
+    }
+}
+
+/// The frames of a lane as the exchange reads them; the first failure is the last item.
+fn frames(lane: LaneStream) -> Frames {
+    stream::unfold(Some(lane), |lane| async move {
+        let mut lane = lane?;
+        match lane.next().await {
+            Ok(Some(frame)) => {
+                let frame = match frame {
+                    LaneFrame::Header(header) => Frame::Header(header),
+                    LaneFrame::Chunk(bytes) => Frame::Chunk(bytes),
+                    LaneFrame::End => Frame::End,
+                    LaneFrame::Refused(refusal) => Frame::Refused(refusal),
+                };
+                Some((Ok(frame), Some(lane)))
+            }
+            Ok(None) => None,
+            Err(error) => Some((Err(failure(&error)), None)),
+        }
+    })
+    .boxed()
+}
+
+impl Lanes for LanesPort {
+    fn ask(&self, org: OrgId, ask: Ask) -> BoxFuture<'static, Result<Frames, WireFailure>> {
+        let (lane, nodes) = (self.lane.clone(), nodes(&self.registry, &org));
+        async move {
+            let mut last = WireFailure::Unreachable;
+            for node in nodes {
+                match lane.fetch(node, ask.clone(), ASK_DEADLINE).await {
+                    Ok(stream) => return Ok(frames(stream)),
+                    Err(error) => {
+                        tracing::debug!(%org, %error, "ask failed");
+                        last = failure(&error);
+                    }
+                }
+            }
+            Err(last)
+        }
+        .boxed()
+    }
+}
+
+/// Serves asks of other nodes.
+pub struct LanePort(pub Lane);
+
+impl LaneServer for LanePort {
+    fn ask(&self, from: NodeKey, _org: OrgId, ask: Ask) -> BoxFuture<'_, Result<LaneReply, Refusal>> {
+        let answer = self.0.serve(from, ask);
+        async move {
+            let (sender, receiver) = mpsc::channel(FRAMES_AHEAD_MAX);
+            tokio::spawn(forward(answer, sender));
+            Ok(receiver)
+        }
+        .boxed()
+    }
+}
+
+/// Passes frames on with back-pressure, until the reader has gone.
+async fn forward(mut answer: BoxStream<'static, Frame>, to: mpsc::Sender<LaneFrame>) {
+    while let Some(frame) = answer.next().await {
+        let frame = match frame {
+            Frame::Header(header) => LaneFrame::Header(header),
+            Frame::Chunk(bytes) => LaneFrame::Chunk(bytes),
+            Frame::End => LaneFrame::End,
+            Frame::Refused(refusal) => LaneFrame::Refused(refusal),
+        };
+        if to.send(frame).await.is_err() {
+            return;
+        }
+    }
+}
