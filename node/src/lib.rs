@@ -7,6 +7,7 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod demo;
+pub mod desk;
 pub mod doctor;
 pub mod fault;
 pub mod frames;
