@@ -2,6 +2,7 @@
 
 pub mod accounts;
 pub mod archive;
+pub mod caller;
 pub mod consents;
 pub mod log;
 pub mod people;

@@ -276,7 +276,7 @@ impl Executor {
             }
             _ => return Err(Fault::new(Exit::Usage, "This file has no Consent.", "its resourceType is another", "Give a Consent or a Bundle of them.")),
         };
-        let desk = crate::desk::consents::ConsentDesk::for_orders(self.trade.clone());
+        let desk = crate::desk::consents::ConsentDesk::new(self.trade.clone(), self.region.as_ref().map(|region| region.publisher.clone()));
         let mut refused = false;
         for consent in consents {
             match hie_gateway::ports::Consents::create(&desk, &caller, consent).await {

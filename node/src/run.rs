@@ -148,7 +148,7 @@ fn ports(trade: &Trade, region: &Region, membership: &Membership) -> Desk {
         people,
         records: Arc::clone(&records_desk) as _,
         archive: Arc::new(ArchiveDesk::new(trade.clone(), region.publisher.clone())),
-        consents: Arc::new(ConsentDesk::new(trade.clone(), region.publisher.clone())),
+        consents: Arc::new(ConsentDesk::new(trade.clone(), Some(region.publisher.clone()))),
         access_log: Arc::new(LogDesk::new(trade.clone())),
         accounts: Arc::new(AccountDesk::new(trade.clone())),
         node: Arc::new(StateDesk::new(trade.clone(), region.clone(), membership.region.clone())),

@@ -185,6 +185,21 @@ impl DicomIntake {
         work.await.map_err(|error| StoreFault::Broken(error.to_string()))?.map(|_| ()).map_err(broken)
     }
 
+    /// A modality seldom knows the URI of the record number's issuer: the number itself, with name and birth date
+    /// that agree, names a patient of this organisation when it names only one.
+    fn by_number_and_name(&self, id: Option<&str>, who: &Demographics) -> Result<Option<PatientKey>, StoreFault> {
+        let (Some(id), Some(born)) = (id, who.birth_date.as_ref()) else { return Ok(None) };
+        let found = self.patients.identify(who).map_err(|error| StoreFault::Broken(chain(&error)))?;
+        let mut fitting = found.iter().filter(|candidate| {
+            let known = &candidate.person.demographics;
+            candidate.verdict.grade.is_some()
+                && known.birth_date.as_ref() == Some(born)
+                && known.identifiers.iter().any(|identifier| identifier.value == id.trim())
+        });
+        let first = fitting.next().map(|candidate| candidate.person.key);
+        Ok(if fitting.next().is_none() { first } else { None })
+    }
+
     /// The patient of an instance: known by its Patient ID and issuer, or registered from the header.
     async fn patient(&self, facts: &InstanceFacts, occasion: &Occasion) -> Result<PatientKey, StoreFault> {
         let id = facts.patient_id.clone().filter(|id| !id.trim().is_empty());
@@ -202,6 +217,9 @@ impl DicomIntake {
                     return Ok(*only);
                 }
             }
+        }
+        if let Some(known) = self.by_number_and_name(id.as_deref(), &who)? {
+            return Ok(known);
         }
         if id.is_none() && who.names.is_empty() {
             return Err(StoreFault::Refused("it names no patient: neither Patient ID nor Patient's Name".to_owned()));
