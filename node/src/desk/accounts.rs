@@ -55,7 +55,10 @@ impl AccountDesk {
     /// Over the trade.
     #[must_use]
     pub fn new(trade: Trade) -> Self {
-        Self { trade, remembered: Arc::default() }
+        Self {
+            trade,
+            remembered: Arc::default(),
+        }
     }
 
     fn broken<E: Classed>(&self) -> impl Fn(E) -> PortError + '_ {
@@ -73,7 +76,8 @@ impl AccountDesk {
         if password.len() > PASSWORD_BYTES_MAX {
             return Err(self.refused(name));
         }
-        let secret = Zeroizing::new([&(name.len() as u64).to_be_bytes(), name.as_bytes(), password.as_bytes()].concat());
+        let secret =
+            Zeroizing::new([&(name.len() as u64).to_be_bytes(), name.as_bytes(), password.as_bytes()].concat());
         let key = self.trade.vault.blind_key("remembered password", &secret);
         let now = self.trade.clock.now();
         if let Some(known) = self.known(key, now) {
@@ -135,7 +139,14 @@ impl AccountDesk {
             remembered.clear();
         }
         let until = now.plus(REMEMBERED_MS_MAX);
-        remembered.insert(key, Remembered { principal: principal.clone(), changed, until });
+        remembered.insert(
+            key,
+            Remembered {
+                principal: principal.clone(),
+                changed,
+                until,
+            },
+        );
         Ok(principal)
     }
 
@@ -148,9 +159,21 @@ impl AccountDesk {
         };
         let (user, user_name, role) = account.map_or_else(
             || (String::new(), NOBODY.to_owned(), Role::Unknown),
-            |account| (account.name, account.shown, account.roles.first().copied().unwrap_or(Role::Unknown)),
+            |account| {
+                (
+                    account.name,
+                    account.shown,
+                    account.roles.first().copied().unwrap_or(Role::Unknown),
+                )
+            },
         );
-        let actor = Actor { org: self.trade.me.clone(), node: None, user, user_name, role };
+        let actor = Actor {
+            org: self.trade.me.clone(),
+            node: None,
+            user,
+            user_name,
+            role,
+        };
         let question = match correlation(&*self.trade.random) {
             Ok(question) => question,
             Err(error) => return error,
@@ -173,7 +196,12 @@ impl AccountDesk {
 }
 
 fn principal_of(account: Account) -> Principal {
-    Principal { account: account.name, name: account.shown, department: account.department, roles: account.roles }
+    Principal {
+        account: account.name,
+        name: account.shown,
+        department: account.department,
+        roles: account.roles,
+    }
 }
 
 impl Accounts for AccountDesk {

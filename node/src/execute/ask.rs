@@ -23,7 +23,10 @@ pub fn words(state: &OrgState) -> String {
         OrgState::SomeWithheld => "answered, some withheld".to_owned(),
         OrgState::IdentityNotAgreed => "identity not agreed there".to_owned(),
         OrgState::Refused => "refused".to_owned(),
-        OrgState::TimedOut(waited) => format!("no answer in {:.1} s", std::time::Duration::from_millis(*waited).as_secs_f64()),
+        OrgState::TimedOut(waited) => format!(
+            "no answer in {:.1} s",
+            std::time::Duration::from_millis(*waited).as_secs_f64()
+        ),
         OrgState::Offline(None) => "no answer: not reachable".to_owned(),
         OrgState::Offline(Some(since)) => format!("offline since {}", write_fhir(*since)),
     }
@@ -47,8 +50,18 @@ fn organisation(answer: &OrgAnswer) -> Value {
 /// What this node knows about the person fills the question up: custodians match on everything known.
 fn enriched(executor: &Executor, asked: &Demographics) -> Outcome<Demographics> {
     let candidates = executor.trade.patients.identify(asked);
-    let candidates = candidates.map_err(|error| Fault::new(Exit::Usage, "This question cannot be asked.", chain(&error), "Check the fields."))?;
-    let graded: Vec<&Candidate> = candidates.iter().filter(|candidate| candidate.verdict.grade.is_some()).collect();
+    let candidates = candidates.map_err(|error| {
+        Fault::new(
+            Exit::Usage,
+            "This question cannot be asked.",
+            chain(&error),
+            "Check the fields.",
+        )
+    })?;
+    let graded: Vec<&Candidate> = candidates
+        .iter()
+        .filter(|candidate| candidate.verdict.grade.is_some())
+        .collect();
     Ok(match graded.as_slice() {
         [only] => joined(asked, &only.person.demographics),
         _ => asked.clone(),
@@ -57,21 +70,46 @@ fn enriched(executor: &Executor, asked: &Demographics) -> Outcome<Demographics> 
 
 /// Runs the order.
 pub async fn find(executor: &Executor, asker: &Asker, asked: Demographics, lines: &Lines) -> Outcome<Exit> {
-    let offline = || Fault::new(Exit::Unreachable, "The node does not run.", "only a running node can ask the region", "Start it with `hie serve`.");
+    let offline = || {
+        Fault::new(
+            Exit::Unreachable,
+            "The node does not run.",
+            "only a running node can ask the region",
+            "Start it with `hie serve`.",
+        )
+    };
     let desk = executor.records.clone().ok_or_else(offline)?;
     let caller = executor.caller(asker)?;
     let clinical = [Role::Physician, Role::Nurse, Role::Pharmacist];
     if !clinical.contains(&caller.role) {
-        return Err(Fault::new(Exit::Refused, "Not allowed.", "only clinicians ask about patients", "Use a clinician's account."));
+        return Err(Fault::new(
+            Exit::Refused,
+            "Not allowed.",
+            "only clinicians ask about patients",
+            "Use a clinician's account.",
+        ));
     }
     let person = enriched(executor, &asked)?;
     let events = desk.ask(&caller, person).await;
-    let mut events = events.map_err(|error| Fault::new(Exit::Unreachable, "The question was not asked.", error.what, "Try again."))?;
+    let mut events = events.map_err(|error| {
+        Fault::new(
+            Exit::Unreachable,
+            "The question was not asked.",
+            error.what,
+            "Try again.",
+        )
+    })?;
     let mut complete = false;
     while let Some(event) = events.next().await {
         match event {
             RecordEvent::Asking(orgs) => lines.say(format!("Asking {} organisation(s)", orgs.len())).await,
-            RecordEvent::Organisation { answer, documents, more_on_emergency, obligations, .. } => {
+            RecordEvent::Organisation {
+                answer,
+                documents,
+                more_on_emergency,
+                obligations,
+                ..
+            } => {
                 let (text, value) = shown(executor, &answer, &documents, more_on_emergency, &obligations);
                 lines.data(text, value).await;
             }
@@ -97,11 +135,18 @@ fn shown(
         map.insert("more_on_emergency".into(), json!(more_on_emergency));
         map.insert("obligations".into(), json!(obligations));
     }
-    let time = answer.elapsed_ms.map_or_else(String::new, |elapsed| format!("{elapsed} ms"));
+    let time = answer
+        .elapsed_ms
+        .map_or_else(String::new, |elapsed| format!("{elapsed} ms"));
     let mut text = format!("{:<26} {:<36} {time:>8}", answer.name, words(&answer.state));
     for card in documents {
         let created = card.meta.created.map_or_else(|| "on demand".to_owned(), write_words);
-        text.push_str(&format!("\n    {}  {:<8} {created:<12} {}", card.reference.0, card.meta.class.code(), card.meta.title));
+        text.push_str(&format!(
+            "\n    {}  {:<8} {created:<12} {}",
+            card.reference.0,
+            card.meta.class.code(),
+            card.meta.title
+        ));
     }
     (text, value)
 }
@@ -111,12 +156,23 @@ async fn closing(executor: &Executor, whole: &Completeness, lines: &Lines) -> bo
     match whole {
         Completeness::Complete { as_of } => {
             let words = "Complete: every organisation asked has answered.";
-            lines.data(words, json!({ "complete": true, "silent": [], "as_of": write_fhir(*as_of), "words": words })).await;
+            lines
+                .data(
+                    words,
+                    json!({ "complete": true, "silent": [], "as_of": write_fhir(*as_of), "words": words }),
+                )
+                .await;
             true
         }
         Completeness::Partial { silent, as_of } => {
-            let names: Vec<String> = silent.iter().map(|answer| format!("{} ({})", executor.name(&answer.org), words(&answer.state))).collect();
-            let words = format!("INCOMPLETE. No answer: {}. This record may be incomplete.", names.join(", "));
+            let names: Vec<String> = silent
+                .iter()
+                .map(|answer| format!("{} ({})", executor.name(&answer.org), words(&answer.state)))
+                .collect();
+            let words = format!(
+                "INCOMPLETE. No answer: {}. This record may be incomplete.",
+                names.join(", ")
+            );
             let silent: Vec<Value> = silent.iter().map(organisation).collect();
             let value = json!({ "complete": false, "silent": silent, "as_of": write_fhir(*as_of), "words": words });
             lines.data(words.clone(), value).await;
