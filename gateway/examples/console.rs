@@ -20,7 +20,11 @@ async fn main() -> Result<(), ServerError> {
         tell_withheld: true,
     };
     let gate = Gate::new(Twin::new(region::world()).ports(), settings);
-    let running = start(SocketAddr::from(([127, 0, 0, 1], port)), Edge::PlainLoopback, router(gate))?;
+    let running = start(
+        SocketAddr::from(([127, 0, 0, 1], port)),
+        Edge::PlainLoopback,
+        router(gate),
+    )?;
     println!("http://{}", running.address);
     running.ended().await
 }

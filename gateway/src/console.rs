@@ -28,7 +28,12 @@ pub const AUDITORS: &[Role] = &[Role::Auditor];
 /// Roles of the consent page.
 pub const CONSENT_ADMINISTRATORS: &[Role] = &[Role::ConsentAdministrator];
 /// Roles that look people up.
-pub const FINDERS: &[Role] = &[Role::Physician, Role::Nurse, Role::Pharmacist, Role::ConsentAdministrator];
+pub const FINDERS: &[Role] = &[
+    Role::Physician,
+    Role::Nurse,
+    Role::Pharmacist,
+    Role::ConsentAdministrator,
+];
 
 /// The console's part of the table of routes.
 #[must_use]
@@ -42,21 +47,91 @@ pub fn routes() -> Vec<Route> {
         Route::page(Method::GET, "/find", Access::Session(FINDERS), find::show),
         Route::page(Method::POST, "/find", Access::Session(FINDERS), find::submit),
         Route::page(Method::POST, "/record", Access::Session(CLINICIANS), find::open),
-        Route::page(Method::GET, "/record/{subject}", Access::Session(CLINICIANS), record::show),
-        Route::page(Method::GET, "/record/{subject}/events", Access::Session(CLINICIANS), record::events),
-        Route::page(Method::GET, "/record/{subject}/plain", Access::Session(CLINICIANS), record::plain),
-        Route::page(Method::POST, "/record/{subject}/close", Access::Session(CLINICIANS), record::close),
-        Route::page(Method::GET, "/record/{subject}/emergency", Access::Session(CLINICIANS), emergency::show),
-        Route::page(Method::POST, "/record/{subject}/emergency", Access::Session(CLINICIANS), emergency::submit),
-        Route::page(Method::GET, "/record/{subject}/document/{document}", Access::Session(CLINICIANS), document::show),
-        Route::page(Method::GET, "/record/{subject}/document/{document}/original", Access::Session(CLINICIANS), document::original),
-        Route::page(Method::GET, "/record/{subject}/study/{document}", Access::Session(CLINICIANS), study::show),
-        Route::page(Method::GET, "/record/{subject}/study/{document}/picture", Access::Session(CLINICIANS), study::picture),
-        Route::page(Method::GET, "/consent/{subject}", Access::Session(CONSENT_ADMINISTRATORS), consent::show),
-        Route::page(Method::POST, "/consent/{subject}", Access::Session(CONSENT_ADMINISTRATORS), consent::submit),
+        Route::page(
+            Method::GET,
+            "/record/{subject}",
+            Access::Session(CLINICIANS),
+            record::show,
+        ),
+        Route::page(
+            Method::GET,
+            "/record/{subject}/events",
+            Access::Session(CLINICIANS),
+            record::events,
+        ),
+        Route::page(
+            Method::GET,
+            "/record/{subject}/plain",
+            Access::Session(CLINICIANS),
+            record::plain,
+        ),
+        Route::page(
+            Method::POST,
+            "/record/{subject}/close",
+            Access::Session(CLINICIANS),
+            record::close,
+        ),
+        Route::page(
+            Method::GET,
+            "/record/{subject}/emergency",
+            Access::Session(CLINICIANS),
+            emergency::show,
+        ),
+        Route::page(
+            Method::POST,
+            "/record/{subject}/emergency",
+            Access::Session(CLINICIANS),
+            emergency::submit,
+        ),
+        Route::page(
+            Method::GET,
+            "/record/{subject}/document/{document}",
+            Access::Session(CLINICIANS),
+            document::show,
+        ),
+        Route::page(
+            Method::GET,
+            "/record/{subject}/document/{document}/original",
+            Access::Session(CLINICIANS),
+            document::original,
+        ),
+        Route::page(
+            Method::GET,
+            "/record/{subject}/study/{document}",
+            Access::Session(CLINICIANS),
+            study::show,
+        ),
+        Route::page(
+            Method::GET,
+            "/record/{subject}/study/{document}/picture",
+            Access::Session(CLINICIANS),
+            study::picture,
+        ),
+        Route::page(
+            Method::GET,
+            "/consent/{subject}",
+            Access::Session(CONSENT_ADMINISTRATORS),
+            consent::show,
+        ),
+        Route::page(
+            Method::POST,
+            "/consent/{subject}",
+            Access::Session(CONSENT_ADMINISTRATORS),
+            consent::submit,
+        ),
         Route::page(Method::GET, "/access-log", Access::Session(AUDITORS), access_log::show),
-        Route::page(Method::POST, "/access-log", Access::Session(AUDITORS), access_log::submit),
-        Route::page(Method::POST, "/consent", Access::Session(CONSENT_ADMINISTRATORS), find::choices),
+        Route::page(
+            Method::POST,
+            "/access-log",
+            Access::Session(AUDITORS),
+            access_log::submit,
+        ),
+        Route::page(
+            Method::POST,
+            "/consent",
+            Access::Session(CONSENT_ADMINISTRATORS),
+            find::choices,
+        ),
         Route::page(Method::GET, "/node", Access::Session(OPERATORS), node::show),
         Route::page(Method::GET, "/livez", Access::Open, node::live),
         Route::page(Method::GET, "/readyz", Access::Open, node::ready),

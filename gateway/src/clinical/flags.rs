@@ -22,26 +22,51 @@ pub struct Flag {
 /// The conflicts, gravest first.
 #[must_use]
 pub fn conflicts(sources: &[&Source], allergies: &AllergyBlock, medications: &[MedicationLine]) -> Vec<Flag> {
-    let conflict = |words: String| Flag { kind: "Conflict", words };
+    let conflict = |words: String| Flag {
+        kind: "Conflict",
+        words,
+    };
     let mut flags = Vec::new();
     let denials: Vec<String> = sources
         .iter()
         .filter_map(|source| {
             let stated = source.summary.as_ref()?.no_known_allergies.as_ref()?;
-            let date = stated.recorded.as_deref().map(|date| format!(" ({})", words::fhir_date(date))).unwrap_or_default();
+            let date = stated
+                .recorded
+                .as_deref()
+                .map(|date| format!(" ({})", words::fhir_date(date)))
+                .unwrap_or_default();
             Some(format!("{} says “no known allergies”{date}", source.name))
         })
         .collect();
-    let held: Vec<_> = allergies.rows.iter().filter(|row| !row.organisations.is_empty()).collect();
+    let held: Vec<_> = allergies
+        .rows
+        .iter()
+        .filter(|row| !row.organisations.is_empty())
+        .collect();
     if let (Some(first), false) = (held.first(), denials.is_empty()) {
         let what = match held.len() {
             1 => format!("{} allergy at {}", first.name, holders(first)),
-            count => format!("{} and {} at {}", first.name, words::plural(count.saturating_sub(1), "other allergy").replace("allergys", "allergies"), places(&held)),
+            count => format!(
+                "{} and {} at {}",
+                first.name,
+                words::plural(count.saturating_sub(1), "other allergy").replace("allergys", "allergies"),
+                places(&held)
+            ),
         };
         flags.push(conflict(format!("{what}; {}. Treat as allergic.", listed(&denials))));
     }
-    for row in allergies.rows.iter().filter(|row| !row.remarks.is_empty() && !row.organisations.is_empty()) {
-        flags.push(conflict(format!("{} allergy at {}; {}. Treat as allergic.", row.name, holders(row), row.remarks.join("; "))));
+    for row in allergies
+        .rows
+        .iter()
+        .filter(|row| !row.remarks.is_empty() && !row.organisations.is_empty())
+    {
+        flags.push(conflict(format!(
+            "{} allergy at {}; {}. Treat as allergic.",
+            row.name,
+            holders(row),
+            row.remarks.join("; ")
+        )));
     }
     for line in medications {
         if let Some(stopped) = &line.stopped {
@@ -55,5 +80,9 @@ fn places(rows: &[&crate::clinical::allergies::AllergyLine]) -> String {
     let mut names: Vec<String> = rows.iter().flat_map(|row| row.organisations.iter().cloned()).collect();
     names.sort_unstable();
     names.dedup();
-    if names.len() > 1 { words::organisations(names.len()) } else { listed(&names) }
+    if names.len() > 1 {
+        words::organisations(names.len())
+    } else {
+        listed(&names)
+    }
 }

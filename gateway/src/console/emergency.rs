@@ -33,25 +33,74 @@ pub async fn show(State(gate): State<Gate>, signed_in: SignedIn, Path(subject): 
 
 /// POST `/record/{subject}/emergency`. The record opens only when the declaration has been taken by the exchange;
 /// otherwise nothing changes.
-pub async fn submit(State(gate): State<Gate>, mut signed_in: SignedIn, Path(subject): Path<String>, fields: Fields) -> Response {
+pub async fn submit(
+    State(gate): State<Gate>,
+    mut signed_in: SignedIn,
+    Path(subject): Path<String>,
+    fields: Fields,
+) -> Response {
     let subject = SubjectRef(subject);
-    let (code, words) = (fields.one("reason").unwrap_or_default().to_owned(), fields.one("words").unwrap_or_default().to_owned());
+    let (code, words) = (
+        fields.one("reason").unwrap_or_default().to_owned(),
+        fields.one("words").unwrap_or_default().to_owned(),
+    );
     let reason = match code.as_str() {
         "life-at-risk" => BreakGlassReason::LifeAtRisk,
         "care-now" => BreakGlassReason::CareNow,
         "risk-to-others" => BreakGlassReason::RiskToOthers,
-        _ => return form(&gate, &signed_in, &subject, StatusCode::BAD_REQUEST, &code, &words, "Choose why.").await,
+        _ => {
+            return form(
+                &gate,
+                &signed_in,
+                &subject,
+                StatusCode::BAD_REQUEST,
+                &code,
+                &words,
+                "Choose why.",
+            )
+            .await;
+        }
     };
     if words.is_empty() || words.chars().count() > CLAIM_TEXT_CHARS_MAX {
-        return form(&gate, &signed_in, &subject, StatusCode::BAD_REQUEST, &code, &words, "Write a few words.").await;
+        return form(
+            &gate,
+            &signed_in,
+            &subject,
+            StatusCode::BAD_REQUEST,
+            &code,
+            &words,
+            "Write a few words.",
+        )
+        .await;
     }
     let now = gate.now();
     let session = signed_in.session.id;
-    let declared = BreakGlass { reason, words: words.clone(), declared: now };
+    let declared = BreakGlass {
+        reason,
+        words: words.clone(),
+        declared: now,
+    };
     let ends = now.plus(gate.settings.emergency_minutes.saturating_mul(60_000));
     const FAILED: &str = "The reason could not be saved. Nothing was opened. Try again.";
-    if !gate.sessions.declare(session, subject.clone(), Emergency { declared: declared.clone(), ends }, now) {
-        return form(&gate, &signed_in, &subject, StatusCode::SERVICE_UNAVAILABLE, &code, &words, FAILED).await;
+    if !gate.sessions.declare(
+        session,
+        subject.clone(),
+        Emergency {
+            declared: declared.clone(),
+            ends,
+        },
+        now,
+    ) {
+        return form(
+            &gate,
+            &signed_in,
+            &subject,
+            StatusCode::SERVICE_UNAVAILABLE,
+            &code,
+            &words,
+            FAILED,
+        )
+        .await;
     }
     signed_in.session.declare(subject.clone(), Emergency { declared, ends });
     match opened::open(&gate, &signed_in, &subject, true).await {
@@ -60,12 +109,29 @@ pub async fn submit(State(gate): State<Gate>, mut signed_in: SignedIn, Path(subj
             gate.sessions.withdraw(session, &subject);
             signed_in.session.withdraw(&subject);
             tracing::warn!(reference = problem.reference, "emergency access was not opened");
-            form(&gate, &signed_in, &subject, problem.fault.status(), &code, &words, FAILED).await
+            form(
+                &gate,
+                &signed_in,
+                &subject,
+                problem.fault.status(),
+                &code,
+                &words,
+                FAILED,
+            )
+            .await
         }
     }
 }
 
-async fn form(gate: &Gate, signed_in: &SignedIn, subject: &SubjectRef, status: StatusCode, reason: &str, words: &str, problem: &'static str) -> Response {
+async fn form(
+    gate: &Gate,
+    signed_in: &SignedIn,
+    subject: &SubjectRef,
+    status: StatusCode,
+    reason: &str,
+    words: &str,
+    problem: &'static str,
+) -> Response {
     match opened::open(gate, signed_in, subject, false).await {
         Ok(record) => page(
             status,
