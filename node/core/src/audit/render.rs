@@ -188,20 +188,22 @@ fn agents(event: &AuditEvent, log: &OrgId) -> Vec<Value> {
     vec![side("110153", source), side("110152", destination), person]
 }
 
+/// An entity that is named by an identifier.
+fn identified(system: &str, value: String, kind: (&str, &str), role: Option<&str>) -> Map<String, Value> {
+    let mut entity = Map::new();
+    entity.insert(
+        "what".to_owned(),
+        json!({ "identifier": { "system": system, "value": value } }),
+    );
+    entity.insert("type".to_owned(), coding(kind));
+    if let Some(role) = role {
+        entity.insert("role".to_owned(), coding((OBJECT_ROLE, role)));
+    }
+    entity
+}
+
 fn entities(entry: &AuditEntry) -> Vec<Value> {
     let event = &entry.event;
-    let identified = |system: &str, value: String, kind: (&str, &str), role: Option<&str>| {
-        let mut entity = Map::new();
-        entity.insert(
-            "what".to_owned(),
-            json!({ "identifier": { "system": system, "value": value } }),
-        );
-        entity.insert("type".to_owned(), coding(kind));
-        if let Some(role) = role {
-            entity.insert("role".to_owned(), coding((OBJECT_ROLE, role)));
-        }
-        entity
-    };
     let mut entities = Vec::new();
     let correlation = event.correlation.to_hex();
     entities.push(Value::Object(identified(

@@ -15,7 +15,7 @@ use hie_node_federation::port::{Outcome, Why};
 use hie_protocol::id::{Correlation, IndexKey, Millis, OrgId, RecordHandle};
 use hie_protocol::message::{Demographics, MatchGrade};
 use hie_protocol::oprf::derive;
-use hie_protocol::record::LocatorSecret;
+use hie_protocol::record::{LocatorSecret, VerifiedRecord};
 use hie_protocol::refusal::Class;
 use hie_protocol::vocabulary::{DocumentClass, Purpose};
 use tracing::warn;
@@ -177,33 +177,7 @@ impl Finder {
                 records
             }
         };
-        let mut hits: BTreeMap<OrgId, (Pointed, usize, bool)> = BTreeMap::new();
-        for (token, output) in tokens.iter().zip(&outputs) {
-            let key = IndexKey::new(derive::index_key(output));
-            for record in records
-                .iter()
-                .map(hie_protocol::record::VerifiedRecord::record)
-                .filter(|record| record.key == key)
-            {
-                let Some(secret) = open_pointer(output, record) else {
-                    warn!(owner = %record.owner, "a pointer does not open under its own token");
-                    continue;
-                };
-                let (pointed, count, strong) = hits.entry(record.owner.clone()).or_default();
-                pointed.handles.push(record.handle);
-                pointed.classes.extend(secret.classes);
-                pointed.years = join(pointed.years, secret.years);
-                pointed.record_keys.insert(secret.record_key);
-                *count += 1;
-                *strong |= token.kind.is_strong();
-            }
-        }
-        for (org, (mut pointed, count, strong)) in hits {
-            if strong || count >= 2 {
-                pointed.handles.truncate(HANDLES_MAX);
-                found.custodians.insert(org, pointed);
-            }
-        }
+        found.custodians.extend(worth_asking(&tokens, &outputs, &records));
         Ok(found)
     }
 
@@ -303,6 +277,38 @@ impl Finder {
         let _receipt = self.audit.append_one(event)?;
         Ok(())
     }
+}
+
+/// The custodians that a strong token or two weak ones lead to.
+fn worth_asking(tokens: &[Token], outputs: &[Output], records: &[VerifiedRecord]) -> BTreeMap<OrgId, Pointed> {
+    let mut hits: BTreeMap<OrgId, (Pointed, usize, bool)> = BTreeMap::new();
+    for (token, output) in tokens.iter().zip(outputs) {
+        let key = IndexKey::new(derive::index_key(output));
+        for record in records
+            .iter()
+            .map(VerifiedRecord::record)
+            .filter(|record| record.key == key)
+        {
+            let Some(secret) = open_pointer(output, record) else {
+                warn!(owner = %record.owner, "a pointer does not open under its own token");
+                continue;
+            };
+            let (pointed, count, strong) = hits.entry(record.owner.clone()).or_default();
+            pointed.handles.push(record.handle);
+            pointed.classes.extend(secret.classes);
+            pointed.years = join(pointed.years, secret.years);
+            pointed.record_keys.insert(secret.record_key);
+            *count += 1;
+            *strong |= token.kind.is_strong();
+        }
+    }
+    hits.into_iter()
+        .filter(|(_, (_, count, strong))| *strong || *count >= 2)
+        .map(|(org, (mut pointed, _, _))| {
+            pointed.handles.truncate(HANDLES_MAX);
+            (org, pointed)
+        })
+        .collect()
 }
 
 fn join(one: Option<(u16, u16)>, other: Option<(u16, u16)>) -> Option<(u16, u16)> {

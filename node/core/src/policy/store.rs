@@ -161,13 +161,7 @@ impl Policies {
         let version = self
             .read_one(patient, &key)?
             .map_or(1, |before| version_of(&before).saturating_add(1));
-        if let Some(fields) = consent.as_object_mut() {
-            fields.insert("id".to_owned(), Value::String(hex::encode(id)));
-            let meta = fields.entry("meta").or_insert_with(|| json!({}));
-            if let Some(meta) = meta.as_object_mut() {
-                meta.insert("versionId".to_owned(), Value::String(version.to_string()));
-            }
-        }
+        number(&mut consent, id, version);
         let _directive = fhir::read(&consent, &|name| (self.resolve)(name)).map_err(PolicyError::Faults)?;
         let bytes = consent.to_string().into_bytes();
         if bytes.len() > CONSENT_BYTES_MAX {
@@ -308,6 +302,17 @@ impl Policies {
 
     fn cache(&self) -> MutexGuard<'_, HashMap<PatientKey, Arc<PatientPolicy>>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes the logical id and the version into the resource.
+fn number(consent: &mut Value, id: [u8; 16], version: u64) {
+    if let Some(fields) = consent.as_object_mut() {
+        fields.insert("id".to_owned(), Value::String(hex::encode(id)));
+        let meta = fields.entry("meta").or_insert_with(|| json!({}));
+        if let Some(meta) = meta.as_object_mut() {
+            meta.insert("versionId".to_owned(), Value::String(version.to_string()));
+        }
     }
 }
 

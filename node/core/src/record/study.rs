@@ -68,6 +68,23 @@ struct InstanceRow {
     attributes: Vec<u8>,
 }
 
+impl StudyRow {
+    /// The row of a study whose first instance is `new`, still without it.
+    fn empty(document: DocumentId, new: &NewInstance, attributes: Vec<u8>) -> Self {
+        Self {
+            document,
+            uid: new.study_uid.clone(),
+            description: new.study_description.clone(),
+            date: new.study_date.clone(),
+            modalities: Vec::new(),
+            series: 0,
+            instances: 0,
+            bytes: 0,
+            attributes,
+        }
+    }
+}
+
 impl Stored for StudyRow {
     const VERSION: u8 = 1;
 }
@@ -162,49 +179,18 @@ impl Records {
         }
         let [study_attributes, series_attributes, instance_attributes] = new.attributes.clone();
         let study_key = self.study_key(&new.study_uid);
-        let series_key = [
-            study_key,
-            self.vault.blind_key("series", new.series.series_uid.as_bytes()),
-        ]
-        .concat();
-        let instance_key = [
-            series_key.as_slice(),
-            &self.vault.blind_key("instance", new.instance.sop_uid.as_bytes()),
-        ]
-        .concat();
+        let series_key = self.key_below(&study_key, "series", &new.series.series_uid);
+        let instance_key = self.key_below(&series_key, "instance", &new.instance.sop_uid);
         let found = self.study_row(&new.study_uid)?;
         if found.as_ref().is_some_and(|(owner, _)| *owner != patient) {
             return Err(RecordError::Conflict {
                 what: "the study belongs to another patient",
             });
         }
-        if let Some(stored) = self.kv.get(Table::Instances, &instance_key)?
-            && let Some((_, sealed)) = owned(&stored)
-            && let Some(row) = self.open::<InstanceRow>(patient, Table::Instances, &instance_key, sealed)?
-        {
-            let equal = row.entry.hash == new.instance.hash;
-            return if equal {
-                Ok(Added::Unchanged)
-            } else {
-                Err(RecordError::Conflict {
-                    what: "the instance is here with other bytes",
-                })
-            };
+        if self.has_instance(patient, &instance_key, &new.instance)? {
+            return Ok(Added::Unchanged);
         }
-        let mut row = found.map_or_else(
-            || StudyRow {
-                document,
-                uid: new.study_uid.clone(),
-                description: new.study_description.clone(),
-                date: new.study_date.clone(),
-                modalities: Vec::new(),
-                series: 0,
-                instances: 0,
-                bytes: 0,
-                attributes: study_attributes,
-            },
-            |(_, row)| row,
-        );
+        let mut row = found.map_or_else(|| StudyRow::empty(document, new, study_attributes), |(_, row)| row);
         if usize::try_from(row.instances).unwrap_or(usize::MAX) >= INSTANCES_MAX {
             return Err(RecordError::Limit {
                 what: "instances of one study",
@@ -215,20 +201,14 @@ impl Records {
             if !row.modalities.contains(&new.series.modality) {
                 row.modalities.push(new.series.modality.clone());
             }
-            let entry = SeriesEntry {
-                instances: Vec::new(),
-                ..new.series.clone()
-            };
-            self.seal(
-                patient,
-                Table::Series,
-                &series_key,
-                &SeriesRow {
-                    entry,
-                    attributes: series_attributes,
+            let series = SeriesRow {
+                entry: SeriesEntry {
+                    instances: Vec::new(),
+                    ..new.series.clone()
                 },
-                batch,
-            )?;
+                attributes: series_attributes,
+            };
+            self.seal(patient, Table::Series, &series_key, &series, batch)?;
         }
         row.instances = row.instances.saturating_add(1);
         row.bytes = row.bytes.saturating_add(new.instance.size);
@@ -252,6 +232,27 @@ impl Records {
             instances: row.instances,
         };
         Ok(Added::Stored(imaging, row.bytes))
+    }
+
+    fn key_below(&self, above: &[u8], level: &'static str, uid: &str) -> Vec<u8> {
+        [above, &self.vault.blind_key(level, uid.as_bytes())].concat()
+    }
+
+    /// Whether the instance is here with equal bytes; with other bytes it is a conflict.
+    fn has_instance(&self, patient: PatientKey, key: &[u8], new: &InstanceEntry) -> Result<bool, RecordError> {
+        let Some(stored) = self.kv.get(Table::Instances, key)? else {
+            return Ok(false);
+        };
+        let Some((_, sealed)) = owned(&stored) else {
+            return Ok(false);
+        };
+        match self.open::<InstanceRow>(patient, Table::Instances, key, sealed)? {
+            None => Ok(false),
+            Some(row) if row.entry.hash == new.hash => Ok(true),
+            Some(_) => Err(RecordError::Conflict {
+                what: "the instance is here with other bytes",
+            }),
+        }
     }
 
     /// Every instance of a study in viewing order. Errors: [`RecordError`].
