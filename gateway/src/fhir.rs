@@ -50,17 +50,6 @@ pub const CONSENT_READERS: &[Role] = &[Role::ConsentAdministrator, Role::Physici
 #[must_use]
 pub fn routes() -> Vec<Route> {
     let pages = Arc::new(Pages::default());
-    let declares = |resource, interaction, search| Declares {
-        resource,
-        interaction,
-        search,
-    };
-    let route = |method, path, transaction, access| RouteOf {
-        method,
-        path,
-        transaction,
-        access,
-    };
     let mut routes = vec![
         Route::new(
             Dialect::Fhir,
@@ -121,6 +110,27 @@ pub fn routes() -> Vec<Route> {
         );
     }
     routes
+}
+
+const fn declares(
+    resource: &'static str,
+    interaction: &'static str,
+    search: &'static [(&'static str, &'static str)],
+) -> Declares {
+    Declares {
+        resource,
+        interaction,
+        search,
+    }
+}
+
+const fn route(method: Method, path: &'static str, transaction: &'static str, access: &'static [Role]) -> RouteOf {
+    RouteOf {
+        method,
+        path,
+        transaction,
+        access,
+    }
 }
 
 struct RouteOf {

@@ -190,6 +190,10 @@ pub struct DocumentCard {
 
 /// What happens while a record opens, organisation by organisation.
 #[derive(Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all events are the large variant, one for each organisation"
+)]
 pub enum RecordEvent {
     /// The organisations that will be asked.
     Asking(Vec<OrgAnswer>),

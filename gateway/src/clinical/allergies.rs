@@ -67,18 +67,7 @@ pub struct AllergyLine {
 #[must_use]
 pub fn block(sources: &[&Source], apart: &[Apart], counts: &Counts) -> AllergyBlock {
     let rows = lines(sources);
-    let statement = sources.iter().find_map(|source| {
-        let stated = source.summary.as_ref()?.no_known_allergies.as_ref()?;
-        let when = stated
-            .recorded
-            .as_deref()
-            .map(words::fhir_date)
-            .unwrap_or_else(|| "date not recorded".to_owned());
-        Some(dotted(&[
-            &format!("{} said “no known allergies”, {when}", source.name),
-            recorded_by(stated.recorder.as_ref()),
-        ]))
-    });
+    let statement = sources.iter().find_map(|source| denial(source));
     let elsewhere = apart.iter().any(|apart| !apart.allergies.is_empty());
     let missing = counts
         .silent
@@ -136,6 +125,20 @@ pub fn block(sources: &[&Source], apart: &[Apart], counts: &Counts) -> AllergyBl
         note,
         rows,
     }
+}
+
+/// A source's statement that no allergies are known, with who made it and when.
+fn denial(source: &Source) -> Option<String> {
+    let stated = source.summary.as_ref()?.no_known_allergies.as_ref()?;
+    let when = stated
+        .recorded
+        .as_deref()
+        .map(words::fhir_date)
+        .unwrap_or_else(|| "date not recorded".to_owned());
+    Some(dotted(&[
+        &format!("{} said “no known allergies”, {when}", source.name),
+        recorded_by(stated.recorder.as_ref()),
+    ]))
 }
 
 /// One row for one substance.

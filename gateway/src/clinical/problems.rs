@@ -28,7 +28,8 @@ pub struct ProblemLine {
 #[must_use]
 pub fn lines(sources: &[&Source]) -> (Vec<ProblemLine>, Vec<ProblemLine>) {
     let groups = by_code(group::members(sources, |summary| &summary.problems), |row| &row.code);
-    let (mut active, mut past): (Vec<(String, ProblemLine)>, Vec<(String, ProblemLine)>) = (Vec::new(), Vec::new());
+    let mut active: Vec<(String, ProblemLine)> = Vec::new();
+    let mut past: Vec<(String, ProblemLine)> = Vec::new();
     for group in &groups {
         let newest = group
             .members

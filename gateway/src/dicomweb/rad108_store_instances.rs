@@ -34,6 +34,8 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(60);
 const NO_RESOURCES: u16 = 0xA700;
 /// Not understood.
 const NOT_UNDERSTOOD: u16 = 0xC000;
+/// Longest Error Comment (value representation LO), in characters.
+const COMMENT_CHARS_MAX: usize = 64;
 /// Processing failure.
 const FAILED: u16 = 0x0110;
 /// Not authorised.
@@ -186,19 +188,34 @@ fn reason(error: &PortError) -> (u16, String) {
     }
 }
 
+/// An attribute with one value in DICOM JSON.
+fn of(key: &str, vr: &str, value: Value) -> (String, Value) {
+    (key.to_owned(), json!({ "vr": vr, "Value": [value] }))
+}
+
+/// Referenced SOP Class and Instance UID.
+fn named(instance: &StoredInstance) -> Map<String, Value> {
+    [
+        of("00081150", "UI", instance.sop_class.clone().into()),
+        of("00081155", "UI", instance.sop_instance.clone().into()),
+    ]
+    .into_iter()
+    .collect()
+}
+
+/// Failure Reason and Error Comment.
+fn failure(reason: u16, words: &str) -> [(String, Value); 2] {
+    let comment = words.chars().take(COMMENT_CHARS_MAX).collect::<String>();
+    [
+        of("00081197", "US", reason.into()),
+        of("00000902", "LO", comment.into()),
+    ]
+}
+
 /// The Store Instances Response Module (PS3.18 annex I) as DICOM JSON.
 fn answer(gate: &Gate, stored: &[StoredInstance], broken_off: Option<&str>) -> Response {
     let base = base(gate);
-    let of = |key: &str, vr: &str, value: Value| (key.to_owned(), json!({ "vr": vr, "Value": [value] }));
     let sequence = |items: Vec<Value>| json!({ "vr": "SQ", "Value": items });
-    let named = |instance: &StoredInstance| -> Map<String, Value> {
-        [
-            of("00081150", "UI", instance.sop_class.clone().into()),
-            of("00081155", "UI", instance.sop_instance.clone().into()),
-        ]
-        .into_iter()
-        .collect()
-    };
     let (mut kept, mut failed, mut others) = (Vec::new(), Vec::new(), Vec::new());
     for instance in stored {
         match &instance.failure {
@@ -218,10 +235,7 @@ fn answer(gate: &Gate, stored: &[StoredInstance], broken_off: Option<&str>) -> R
                 } else {
                     named(instance)
                 };
-                item.extend([
-                    of("00081197", "US", (*reason).into()),
-                    of("00000902", "LO", words.chars().take(64).collect::<String>().into()),
-                ]);
+                item.extend(failure(*reason, words));
                 if instance.sop_instance.is_empty() {
                     others.push(Value::Object(item))
                 } else {
@@ -231,14 +245,7 @@ fn answer(gate: &Gate, stored: &[StoredInstance], broken_off: Option<&str>) -> R
         }
     }
     if let Some(words) = broken_off {
-        let comment = words.chars().take(64).collect::<String>();
-        let item: Map<String, Value> = [
-            of("00081197", "US", NOT_UNDERSTOOD.into()),
-            of("00000902", "LO", comment.into()),
-        ]
-        .into_iter()
-        .collect();
-        others.push(Value::Object(item));
+        others.push(Value::Object(failure(NOT_UNDERSTOOD, words).into_iter().collect()));
     }
     let whole = failed.is_empty() && others.is_empty();
     let status = match (kept.is_empty(), whole) {

@@ -284,14 +284,15 @@ pub const NAMES: [&str; 7] = [
     "North Imaging",
 ];
 
-/// What opening the patient's record brings: five answers, two silent, conflicts between them.
-#[must_use]
-pub fn conflicting() -> Vec<RecordEvent> {
-    let general = Summary::new()
+fn city_general() -> Summary {
+    Summary::new()
         .allergy("91936005", "Penicillin", Some(("anaphylaxis", "severe")), "2021-05-01")
         .medication("active", "855332", "Warfarin", "5 mg once a day", "2026-10-02")
-        .problem("49436004", "Atrial fibrillation", "2019-04-01", None);
-    let anne = Summary::new()
+        .problem("49436004", "Atrial fibrillation", "2019-04-01", None)
+}
+
+fn st_anne() -> Summary {
+    Summary::new()
         .allergy("91936005", "Penicillin", Some(("anaphylaxis", "severe")), "2016-02-01")
         .allergy("1003755004", "Latex", Some(("rash", "moderate")), "2018-03-01")
         .medication("active", "6809", "Metformin", "500 mg twice a day", "2025-06-14")
@@ -303,8 +304,11 @@ pub fn conflicting() -> Vec<RecordEvent> {
             "2025-06-14",
         )
         .problem("195967001", "Asthma", "1974-01-01", None)
-        .visit("2025-06-14", "admitted 3 days, AF");
-    let harbour = Summary::new()
+        .visit("2025-06-14", "admitted 3 days, AF")
+}
+
+fn harbour() -> Summary {
+    Summary::new()
         .no_known_allergies("2019-01-12")
         .typed_allergy("codeine", "2012-07-01")
         .medication("active", "855332", "Warfarin", "5 mg once a day", "2026-11-02")
@@ -314,10 +318,18 @@ pub fn conflicting() -> Vec<RecordEvent> {
         .medication("stopped", "8134", "Omeprazole", "20 mg once a day", "2024-01-02")
         .problem("44054006", "Type 2 diabetes", "2011-06-01", None)
         .problem("38341003", "Hypertension", "2008-06-01", None)
-        .visit("2026-11-02", "review");
-    let mercy = Summary::new()
+        .visit("2026-11-02", "review")
+}
+
+fn mercy() -> Summary {
+    Summary::new()
         .medication("active", "21212", "Clarithromycin", "500 mg twice a day", "2026-11-19")
-        .visit("2026-11-19", "chest infection");
+        .visit("2026-11-19", "chest infection")
+}
+
+/// What opening the patient's record brings: five answers, two silent, conflicts between them.
+#[must_use]
+pub fn conflicting() -> Vec<RecordEvent> {
     let xray = card(
         3,
         NAMES[3],
@@ -363,10 +375,10 @@ pub fn conflicting() -> Vec<RecordEvent> {
     };
     vec![
         asking(&NAMES),
-        with(0, &general, Vec::new()),
-        with(1, &anne, vec![letter]),
-        with(2, &harbour, Vec::new()),
-        with(3, &mercy, vec![xray, report]),
+        with(0, &city_general(), Vec::new()),
+        with(1, &st_anne(), vec![letter]),
+        with(2, &harbour(), Vec::new()),
+        with(3, &mercy(), vec![xray, report]),
         organisation(answer(4, NAMES[4], OrgState::NoRecord, 700), None, Vec::new()),
         RecordEvent::Done(Completeness::Partial { silent, as_of: NOW }),
     ]
