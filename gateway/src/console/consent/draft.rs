@@ -111,50 +111,21 @@ impl Default for Choices {
 
 impl Choices {
     /// The FHIR Consent. `signed`: the patient signed (true) or said so (false); none for a draft.
+    ///
+    /// A declared emergency passes every refusal that does not name it, so what stays closed in an
+    /// emergency carries a second refusal with purpose BTG.
     #[must_use]
     pub fn to_consent(&self, patient: &str, now: Millis, signed: Option<bool>) -> Value {
-        let mut exceptions: Vec<Value> = Vec::new();
-        let permit_emergency = || json!({ "type": "permit", "purpose": [{ "system": ACT_REASON, "code": "BTG" }] });
-        let with_exception = |mut deny: Value, opens: bool| {
-            if let (Some(map), true) = (deny.as_object_mut(), opens) {
-                map.insert("provision".to_owned(), json!([permit_emergency()]));
-            }
-            deny
-        };
-        let emergency = self.emergency;
-        for (org, name) in &self.except {
-            let actor = json!({
-                "role": { "coding": [{ "system": PARTICIPATION, "code": "IRCP" }] },
-                "reference": { "type": "Organization", "identifier": { "system": "urn:ietf:rfc:3986", "value": org.as_str() }, "display": name },
-            });
-            exceptions.push(with_exception(
-                json!({ "type": "deny", "actor": [actor] }),
-                emergency != Emergency::Nothing,
-            ));
-        }
-        for kind in WITHHOLDABLE.iter().filter(|kind| self.withhold.contains(&kind.code)) {
-            let labels: Vec<Value> = kind
-                .sensitivity
-                .iter()
-                .map(|code| json!({ "system": ACT_CODE, "code": code }))
-                .collect();
-            exceptions.push(with_exception(
-                json!({ "type": "deny", "securityLabel": labels }),
-                emergency == Emergency::Everything,
-            ));
-        }
-        match (self.share, emergency) {
-            (true, Emergency::Nothing) => {
-                exceptions.push(json!({ "type": "deny", "purpose": [{ "system": ACT_REASON, "code": "BTG" }] }))
-            }
-            (false, Emergency::Everything | Emergency::ExceptWithheld) => exceptions.push(self.emergency_permit()),
-            _ => {}
-        }
         let mut provision = Map::new();
         provision.insert("type".to_owned(), if self.share { "permit" } else { "deny" }.into());
         if let Some(until) = &self.until {
             provision.insert("period".to_owned(), json!({ "end": until }));
         }
+        if self.share {
+            // "Everyone who treats me" is no word about research or payment. TREAT covers emergencies.
+            provision.insert("purpose".to_owned(), json!([{ "system": ACT_REASON, "code": "TREAT" }]));
+        }
+        let exceptions = self.exceptions();
         if !exceptions.is_empty() {
             provision.insert("provision".to_owned(), exceptions.into());
         }
@@ -178,24 +149,33 @@ impl Choices {
         consent
     }
 
-    /// Nothing is shared, but an emergency opens; what is withheld stays closed unless everything opens.
-    fn emergency_permit(&self) -> Value {
-        let mut permit = json!({ "type": "permit", "purpose": [{ "system": ACT_REASON, "code": "BTG" }] });
-        let kinds = WITHHOLDABLE.iter().filter(|kind| self.withhold.contains(&kind.code));
-        let labels: Vec<Value> = kinds
-            .flat_map(|kind| kind.sensitivity)
-            .map(|code| json!({ "system": ACT_CODE, "code": code }))
-            .collect();
-        if let (Some(map), true) = (
-            permit.as_object_mut(),
-            self.emergency == Emergency::ExceptWithheld && !labels.is_empty(),
-        ) {
-            map.insert(
-                "provision".to_owned(),
-                json!([{ "type": "deny", "securityLabel": labels }]),
-            );
+    fn exceptions(&self) -> Vec<Value> {
+        let mut exceptions: Vec<Value> = Vec::new();
+        let emergency = || json!([{ "system": ACT_REASON, "code": "BTG" }]);
+        for (org, name) in &self.except {
+            let actor = json!({
+                "role": { "coding": [{ "system": PARTICIPATION, "code": "IRCP" }] },
+                "reference": { "type": "Organization", "identifier": { "system": "urn:ietf:rfc:3986", "value": org.as_str() }, "display": name },
+            });
+            exceptions.push(json!({ "type": "deny", "actor": [actor] }));
         }
-        permit
+        for kind in WITHHOLDABLE.iter().filter(|kind| self.withhold.contains(&kind.code)) {
+            let labels: Vec<Value> = kind
+                .sensitivity
+                .iter()
+                .map(|code| json!({ "system": ACT_CODE, "code": code }))
+                .collect();
+            exceptions.push(json!({ "type": "deny", "securityLabel": labels.clone() }));
+            if self.emergency == Emergency::ExceptWithheld {
+                exceptions.push(json!({ "type": "deny", "securityLabel": labels, "purpose": emergency() }));
+            }
+        }
+        exceptions.push(match self.emergency {
+            Emergency::Nothing => json!({ "type": "deny", "purpose": emergency() }),
+            Emergency::Everything | Emergency::ExceptWithheld if self.share => return exceptions,
+            Emergency::Everything | Emergency::ExceptWithheld => json!({ "type": "permit", "purpose": emergency() }),
+        });
+        exceptions
     }
 }
 
@@ -260,13 +240,12 @@ fn exception_sentence(exception: &Value) -> String {
             })
             .map(|kind| kind.label.to_owned()),
     );
-    if codes("purpose").iter().any(|purpose| purpose == "BTG") {
-        about.push("an emergency".to_owned());
-    }
-    let about = if about.is_empty() {
-        "some records".to_owned()
-    } else {
-        about.join(", ")
+    let emergency = codes("purpose").iter().any(|purpose| purpose == "BTG");
+    let about = match (about.is_empty(), emergency) {
+        (true, true) => "an emergency".to_owned(),
+        (true, false) => "some records".to_owned(),
+        (false, true) => format!("{}, in an emergency too", about.join(", ")),
+        (false, false) => about.join(", "),
     };
     match exception.get("type").and_then(Value::as_str) {
         Some("permit") => format!("Except: opens for {about}."),
@@ -275,67 +254,4 @@ fn exception_sentence(exception: &Value) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-    use hie_protocol::id::{Millis, OrgId};
-
-    use super::{Choices, Emergency, sentences};
-
-    #[test]
-    fn choices_become_nested_provisions() {
-        let choices = Choices {
-            except: vec![(OrgId::parse("urn:oid:2.999.4").unwrap(), "Lakeside Clinic".into())],
-            withhold: vec!["substance-use"],
-            until: Some("2026-12-31".into()),
-            ..Choices::default()
-        };
-        let consent = choices.to_consent("p1", Millis(0), Some(true));
-        assert_eq!(consent["status"], "active");
-        assert_eq!(consent["provision"]["type"], "permit");
-        assert_eq!(consent["provision"]["period"]["end"], "2026-12-31");
-        let exceptions = consent["provision"]["provision"].as_array().unwrap();
-        assert_eq!(exceptions.len(), 2);
-        assert_eq!(
-            exceptions[0]["actor"][0]["reference"]["identifier"]["value"],
-            "urn:oid:2.999.4"
-        );
-        assert_eq!(
-            exceptions[0]["provision"][0]["purpose"][0]["code"], "BTG",
-            "an emergency opens for the organisation"
-        );
-        assert!(
-            exceptions[1].get("provision").is_none(),
-            "what is withheld stays withheld"
-        );
-        let said = sentences(&consent).join(" ");
-        for part in [
-            "in force",
-            "everyone who treats",
-            "closed for Lakeside Clinic",
-            "Substance-use",
-            "Until 31-Dec-2026",
-        ] {
-            assert!(said.contains(part), "{part}: {said}");
-        }
-    }
-
-    #[test]
-    fn nothing_in_an_emergency_denies_the_emergency() {
-        let choices = Choices {
-            emergency: Emergency::Nothing,
-            ..Choices::default()
-        };
-        let consent = choices.to_consent("p1", Millis(0), None);
-        assert_eq!(consent["status"], "draft");
-        assert_eq!(consent["provision"]["provision"][0]["type"], "deny");
-        assert_eq!(consent["provision"]["provision"][0]["purpose"][0]["code"], "BTG");
-        let closed = Choices {
-            share: false,
-            ..Choices::default()
-        }
-        .to_consent("p1", Millis(0), None);
-        assert_eq!(closed["provision"]["type"], "deny");
-        assert_eq!(closed["provision"]["provision"][0]["type"], "permit");
-    }
-}
+mod tests;

@@ -243,7 +243,14 @@ impl Policies {
 
     /// Directives that a draft Consent would add or replace, for a preview. Errors: [`PolicyError`].
     pub fn with_draft(&self, patient: PatientKey, draft: &Value) -> Result<Vec<Directive>, PolicyError> {
-        let drafted = fhir::read(draft, &|name| (self.resolve)(name)).map_err(PolicyError::Faults)?;
+        let mut drafted = draft.clone();
+        // A preview asks what would hold: a draft is judged as the active Consent it is to become.
+        if matches!(draft.get("status").and_then(Value::as_str), Some("draft" | "proposed"))
+            && let Some(fields) = drafted.as_object_mut()
+        {
+            fields.insert("status".to_owned(), json!("active"));
+        }
+        let drafted = fhir::read(&drafted, &|name| (self.resolve)(name)).map_err(PolicyError::Faults)?;
         let replaced = draft.get("id").and_then(Value::as_str);
         let kept = self
             .consents(patient)?
