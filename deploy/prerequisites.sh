@@ -16,9 +16,12 @@ have() { command -v "$1" >/dev/null 2>&1; }
 # libclang has no program of its own to look for.
 have_libclang() {
     [ -n "${LIBCLANG_PATH:-}" ] && return 0
-    local found
-    for found in /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*-linux-gnu/libclang*.so* /usr/lib64/libclang*.so*; do
-        [ -e "$found" ] && return 0
+    local folder found
+    for folder in /usr/lib/llvm-*/lib /usr/lib/*-linux-gnu /usr/lib64 /usr/lib /usr/local/lib; do
+        # Not libclang-cpp, which is another library.
+        for found in "$folder"/libclang.so* "$folder"/libclang-[0-9]*.so*; do
+            [ -e "$found" ] && return 0
+        done
     done
     return 1
 }
