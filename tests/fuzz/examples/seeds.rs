@@ -169,7 +169,13 @@ impl Seeds {
         body.extend(writer.start(&[]));
         body.extend(b"two");
         body.extend(writer.finish());
-        self.put("multipart", "two-parts", &body);
+        // In front of the body stand the lengths of the pieces: each after an odd byte, an even byte behind the last.
+        self.put("multipart", "two-parts", &[&[0], body.as_slice()].concat());
+        self.put(
+            "multipart",
+            "two-parts-in-pieces",
+            &[&[1, 7, 1, 2, 0], body.as_slice()].concat(),
+        );
     }
 
     fn consents(&self) {
