@@ -95,7 +95,8 @@ impl ArchiveDesk {
             failure: None,
         };
         if study.is_some_and(|study| study != stored.study) {
-            stored.failure = Some((OTHER_STUDY, "the instance belongs to another study than the one addressed".to_owned()));
+            let words = "the instance belongs to another study than the one addressed";
+            stored.failure = Some((OTHER_STUDY, words.to_owned()));
             return Ok(stored);
         }
         let occasion = Occasion {
@@ -159,7 +160,8 @@ impl ArchiveDesk {
         studies.retain(|study| level != ImagingLevel::Study || fits(&study.object, query));
         // The newest first, and always in the same order, so that pages meet.
         studies.sort_by_cached_key(|study| {
-            let date = study.object.get(STUDY_DATE).and_then(|element| element.pointer("/Value/0")).and_then(Value::as_str);
+            let date = study.object.get(STUDY_DATE).and_then(|element| element.pointer("/Value/0"));
+            let date = date.and_then(Value::as_str);
             (core::cmp::Reverse(date.unwrap_or_default().to_owned()), study.record.uid.clone())
         });
         let enough = query.offset.saturating_add(query.limit);
@@ -177,6 +179,8 @@ impl ArchiveDesk {
             }
         }
         let more = cut || rows.len() > enough;
+        // DICOM JSON is in the order of the tags (PS3.18 section F.2.2).
+        rows.iter_mut().for_each(Attributes::sort_keys);
         let page = rows.into_iter().skip(query.offset).take(query.limit).map(Value::Object);
         Ok((page.collect(), more))
     }
@@ -373,7 +377,8 @@ fn joined(above: &Attributes, own: &Attributes) -> Attributes {
 /// for all (PS3.18 section 10.6.3.3); and what is asked for by name.
 fn shown(whole: &Attributes, own: &Attributes, query: &ImagingQuery, relational: bool) -> Attributes {
     let all = relational || query.include.iter().any(|field| field == "all");
-    let keep = |tag: &str| all || tag == STUDY_UID || own.contains_key(tag) || query.include.iter().any(|field| field == tag);
+    let asked = |tag: &str| query.include.iter().any(|field| field == tag);
+    let keep = |tag: &str| all || tag == STUDY_UID || own.contains_key(tag) || asked(tag);
     whole.iter().filter(|(tag, _)| keep(tag)).map(|(tag, element)| (tag.clone(), element.clone())).collect()
 }
 
@@ -399,7 +404,8 @@ mod tests {
         let whole = joined(&study, &series);
         let mut query = ImagingQuery { study: Some("1.2".to_owned()), ..ImagingQuery::default() };
         query.include.push("00081030".to_owned());
-        let row = shown(&whole, &series, &query, false);
+        let mut row = shown(&whole, &series, &query, false);
+        row.sort_keys();
         assert_eq!(row.keys().collect::<Vec<_>>(), ["00080060", "00081030", "0020000D", "0020000E"]);
         assert_eq!(shown(&whole, &series, &query, true).len(), 5);
         query.matching = vec![("00100020".to_owned(), "47*".to_owned()), ("00080060".to_owned(), "CT".to_owned())];
