@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::future::{BoxFuture, FutureExt as _};
 use hie_gateway::ports::{Accounts, Answer, Credential, PortError, Principal};
 use hie_node_core::account::client::Client;
-use hie_node_core::account::{Account, AccountError, PASSWORD_BYTES_MAX};
+use hie_node_core::account::{Account, AccountError};
 use hie_node_core::audit::event::{Actor, AuditEvent, EventKind, Outcome};
 use hie_node_core::ports::blocking;
 use hie_protocol::id::Millis;
@@ -73,11 +73,8 @@ impl AccountDesk {
     }
 
     fn password(&self, name: &str, password: &str) -> Answer<Principal> {
-        if password.len() > PASSWORD_BYTES_MAX {
-            return Err(self.refused(name));
-        }
-        let secret =
-            Zeroizing::new([&(name.len() as u64).to_be_bytes(), name.as_bytes(), password.as_bytes()].concat());
+        let length = (name.len() as u64).to_be_bytes();
+        let secret = Zeroizing::new([length.as_slice(), name.as_bytes(), password.as_bytes()].concat());
         let key = self.trade.vault.blind_key("remembered password", &secret);
         let now = self.trade.clock.now();
         if let Some(known) = self.known(key, now) {

@@ -100,10 +100,8 @@ impl ArchiveDesk {
             failure: None,
         };
         if study.is_some_and(|study| study != stored.study) {
-            stored.failure = Some((
-                OTHER_STUDY,
-                "the instance belongs to another study than the one addressed".to_owned(),
-            ));
+            let words = "the instance belongs to another study than the one addressed";
+            stored.failure = Some((OTHER_STUDY, words.to_owned()));
             return Ok(stored);
         }
         let occasion = Occasion {
@@ -181,8 +179,8 @@ impl ArchiveDesk {
             let date = study
                 .object
                 .get(STUDY_DATE)
-                .and_then(|element| element.pointer("/Value/0"))
-                .and_then(Value::as_str);
+                .and_then(|element| element.pointer("/Value/0"));
+            let date = date.and_then(Value::as_str);
             (
                 core::cmp::Reverse(date.unwrap_or_default().to_owned()),
                 study.record.uid.clone(),
@@ -203,6 +201,8 @@ impl ArchiveDesk {
             }
         }
         let more = cut || rows.len() > enough;
+        // DICOM JSON is in the order of the tags (PS3.18 section F.2.2).
+        rows.iter_mut().for_each(Attributes::sort_keys);
         let page = rows.into_iter().skip(query.offset).take(query.limit).map(Value::Object);
         Ok((page.collect(), more))
     }
@@ -422,8 +422,8 @@ fn joined(above: &Attributes, own: &Attributes) -> Attributes {
 /// for all (PS3.18 section 10.6.3.3); and what is asked for by name.
 fn shown(whole: &Attributes, own: &Attributes, query: &ImagingQuery, relational: bool) -> Attributes {
     let all = relational || query.include.iter().any(|field| field == "all");
-    let keep =
-        |tag: &str| all || tag == STUDY_UID || own.contains_key(tag) || query.include.iter().any(|field| field == tag);
+    let asked = |tag: &str| query.include.iter().any(|field| field == tag);
+    let keep = |tag: &str| all || tag == STUDY_UID || own.contains_key(tag) || asked(tag);
     whole
         .iter()
         .filter(|(tag, _)| keep(tag))
@@ -462,7 +462,8 @@ mod tests {
             ..ImagingQuery::default()
         };
         query.include.push("00081030".to_owned());
-        let row = shown(&whole, &series, &query, false);
+        let mut row = shown(&whole, &series, &query, false);
+        row.sort_keys();
         assert_eq!(
             row.keys().collect::<Vec<_>>(),
             ["00080060", "00081030", "0020000D", "0020000E"]

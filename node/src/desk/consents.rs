@@ -68,10 +68,10 @@ pub fn patient_of(trade: &Trade, selector: &PatientSelector) -> Answer<Option<Pa
             match trade.patients.by_identifier(system, value).map_err(broken)?.as_slice() {
                 [] => Ok(None),
                 [only] => Ok(Some(*only)),
-                _ => Err(port_error(
-                    Class::Invalid,
-                    "More than one patient has this identifier. Name the patient by id.",
-                )),
+                _ => {
+                    let words = "More than one patient has this identifier. Name the patient by id.";
+                    Err(port_error(Class::Invalid, words))
+                }
             }
         }
     }
@@ -90,7 +90,8 @@ impl ConsentDesk {
 
     fn record(&self, caller: &Caller, mut consent: Value) -> Answer<Value> {
         let named = patient_named(&consent).ok_or_else(|| {
-            let words = "Consent.patient: name a patient of this organisation as Patient/[id] or by an identifier with system and value.";
+            let words = "Consent.patient: name a patient of this organisation as Patient/[id], or by an identifier with \
+                         system and value.";
             port_error(Class::Invalid, words)
         })?;
         let patient = patient_of(&self.trade, &named)?.ok_or_else(|| {
@@ -126,18 +127,16 @@ impl ConsentDesk {
                 found.into_iter().map(|(_, consent)| consent).collect()
             }
         };
-        let has =
-            |consent: &Value| status.is_none_or(|status| consent.get("status").and_then(Value::as_str) == Some(status));
+        let is = |consent: &Value, status| consent.get("status").and_then(Value::as_str) == Some(status);
+        let has = |consent: &Value| status.is_none_or(|status| is(consent, status));
         Ok(found.into_iter().filter(has).collect())
     }
 
     fn rows(&self, patient: &PatientSelector, draft: Option<Value>) -> Answer<Vec<ConsentRow>> {
         let trade = &self.trade;
         let Some(patient) = patient_of(trade, patient)? else {
-            return Err(port_error(
-                Class::Invalid,
-                "This organisation knows no such patient. Search the patient first.",
-            ));
+            let words = "This organisation knows no such patient. Search the patient first.";
+            return Err(port_error(Class::Invalid, words));
         };
         let stored = trade.policies.of(patient).map_err(self.broken())?;
         let directives = match draft {
@@ -259,12 +258,8 @@ fn patient_named(consent: &Value) -> Option<PatientSelector> {
         let (_, id) = reference.rsplit_once("Patient/")?;
         return Some(PatientSelector::Id(id.split('/').next().unwrap_or_default().to_owned()));
     }
-    let part = |name: &str| {
-        patient
-            .get("identifier")
-            .and_then(|identifier| identifier.get(name))
-            .and_then(Value::as_str)
-    };
+    let identifier = patient.get("identifier")?;
+    let part = |name: &str| identifier.get(name).and_then(Value::as_str);
     Some(PatientSelector::Identifier {
         system: part("system")?.to_owned(),
         value: part("value")?.to_owned(),
@@ -351,9 +346,8 @@ const fn sensitivity_words(label: Sensitivity) -> &'static str {
 
 /// The judge speaks to the asker; a preview speaks about the asker.
 fn third_person(words: &str) -> String {
-    let words = words
-        .replace("your organisation", "this organisation")
-        .replace("Your organisation", "This organisation");
+    let words = words.replace("your organisation", "this organisation");
+    let words = words.replace("Your organisation", "This organisation");
     let words = words
         .replace("your role", "this role")
         .replace("Your role", "This role");
@@ -446,10 +440,10 @@ mod tests {
             minutes: 240,
             tell_withheld: true,
         };
+        let coded = |system: &str, code: &str| json!({ "coding": [{ "system": format!("http://terminology.hl7.org/CodeSystem/{system}"), "code": code }] });
         let deny = json!({
             "resourceType": "Consent", "status": "draft", "patient": { "reference": "Patient/1" },
-            "scope": { "coding": [{ "system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy" }] },
-            "policyRule": { "coding": [{ "system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "OPTOUT" }] },
+            "scope": coded("consentscope", "patient-privacy"), "policyRule": coded("v3-ActCode", "OPTOUT"),
         });
         let directive = hie_consent::fhir::read(&in_force(deny), &|_| None).unwrap();
         let court = Court {

@@ -119,16 +119,10 @@ impl LogDesk {
         let name = text.to_lowercase();
         if !name.contains(char::is_whitespace) {
             let registry = trade.registry.borrow();
-            let orgs: BTreeSet<OrgId> = registry
-                .members
-                .iter()
-                .map(|member| member.org.clone())
-                .chain([trade.me.clone()])
-                .collect();
-            filters.extend(orgs.into_iter().map(|org| AuditFilter {
-                user: Some((org, name.clone())),
-                ..plain.clone()
-            }));
+            let members = registry.members.iter().map(|member| member.org.clone());
+            let orgs: BTreeSet<OrgId> = members.chain([trade.me.clone()]).collect();
+            let users = orgs.into_iter().map(|org| Some((org, name.clone())));
+            filters.extend(users.map(|user| AuditFilter { user, ..plain.clone() }));
         }
         for account in trade.accounts.list().map_err(self.broken())? {
             if account.shown.to_lowercase() == name && account.name != name {
@@ -160,13 +154,14 @@ impl LogDesk {
         let mut filter = filter.clone();
         let mut taken = 0_usize;
         loop {
+            let page = self.trade.audit.search(&filter).map_err(self.broken())?;
             let AuditPage {
                 entries,
                 next,
                 size,
                 checkpoint,
                 whole,
-            } = self.trade.audit.search(&filter).map_err(self.broken())?;
+            } = page;
             found.whole &= whole;
             found.size = found.size.max(size);
             found.checkpoint = checkpoint.map(|signed| signed.to_text()).unwrap_or_default();

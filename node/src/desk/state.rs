@@ -99,8 +99,8 @@ impl StateDesk {
                 ""
             };
             needs_you.push(format!(
-                "The records of {waiting}{more} patients wait to be published; others cannot find them yet. It goes on by \
-                 itself while enough of the region is reachable."
+                "The records of {waiting}{more} patients wait to be published; others cannot find them yet. It goes on \
+                 by itself while enough of the region is reachable."
             ));
         }
         Health {
@@ -138,9 +138,9 @@ fn count(kv: &dyn Kv, table: Table) -> Result<u64, KvError> {
 fn certificate_words(until: Millis, now: Millis) -> Option<String> {
     let fix = "Ask the region office for a new invitation and run `hie join` with it.";
     if until <= now {
+        let day = write_words(until);
         return Some(format!(
-            "The certificate of this node ended on {}. No organisation talks to it. {fix}",
-            write_words(until)
+            "The certificate of this node ended on {day}. No organisation talks to it. {fix}"
         ));
     }
     let days = until.since(now).div_ceil(DAY_MS);
@@ -157,7 +157,8 @@ fn peers_words(peers: &[PeerStatus], registry: &Registry) -> Vec<String> {
     let mut words = Vec::new();
     if !peers.is_empty() && peers.iter().all(|peer| !peer.connected) {
         words.push(
-            "No other organisation is reachable. Check this node's network, and that its addresses in the registry are right."
+            "No other organisation is reachable. Check this node's network, and that its addresses in the registry are \
+             right."
                 .to_owned(),
         );
     }
@@ -166,7 +167,9 @@ fn peers_words(peers: &[PeerStatus], registry: &Registry) -> Vec<String> {
             && !peer.connected
         {
             let name = org_name(&peer.org, registry);
-            words.push(format!("{name} and this node do not accept each other ({why}). Ask the region office which certificate is right."));
+            words.push(format!(
+                "{name} and this node do not accept each other ({why}). Ask the region office which certificate is right."
+            ));
         }
     }
     words

@@ -161,14 +161,15 @@ mod tests {
 
     #[test]
     fn wildcards_stand_for_any_letters_or_one() {
-        for (pattern, text) in [
+        let fitting = [
             ("", ""),
             ("*", ""),
             ("a*c", "abbc"),
             ("a*b*c", "axbxbc"),
             ("?b", "ab"),
             ("*ab", "aab"),
-        ] {
+        ];
+        for (pattern, text) in fitting {
             assert!(wildcard(pattern, text), "{pattern} {text}");
         }
         for (pattern, text) in [
