@@ -223,61 +223,7 @@ impl Authority {
         let root = RegionAuthority::create(key.clone(), &options.name, validity, random::<SERIAL_BYTES>()?).map_err(
             Fault::because(Exit::Failed, &broken("root certificate"), "Report this."),
         )?;
-        let seed = random::<64>()?;
-        let mut fill = filler(seed);
-        let (group, shares) =
-            oprf::deal(options.token_threshold, options.token_authorities, &mut fill).map_err(Fault::because(
-                Exit::Usage,
-                &broken("token key"),
-                "Check --token-threshold and --token-authorities.",
-            ))?;
-        let points = group
-            .shares()
-            .iter()
-            .map(|share| (share.index(), PublicKey::new(*share.point())))
-            .collect();
-        let policy = RegionPolicy {
-            consent: options.consent,
-            break_glass: BreakGlassRules {
-                allowed: true,
-                minutes: 60,
-                tell_withheld: true,
-            },
-            replicas: 3,
-            write_quorum: 2,
-            record_life_ms: 14 * DAY_MS,
-            tombstone_life_ms: 45 * DAY_MS,
-            tokens: TokenParameters {
-                profile: "norm-1".into(),
-                epoch: 1,
-                threshold: options.token_threshold,
-                authorities: Vec::new(),
-            },
-        };
-        let registry = Registry {
-            region: options.name,
-            version: 0,
-            issued: now,
-            root: root.root().to_vec(),
-            crl: Vec::new(),
-            members: Vec::new(),
-            policy,
-        };
-        let state = State {
-            address: options.address,
-            registry,
-            signed: Bytes::default(),
-            crl_number: 0,
-            issued: Vec::new(),
-            invited: Vec::new(),
-            requested: Vec::new(),
-            shares: shares
-                .iter()
-                .map(|share| (share.index(), Bytes(share.to_bytes().to_vec())))
-                .collect(),
-            points,
-            dealt: Vec::new(),
-        };
+        let state = first_state(options, root.root(), now)?;
         key.save(&folder.join("root.key")).map_err(Fault::because(
             Exit::Failed,
             "Cannot write the root key.",
@@ -480,6 +426,65 @@ impl Authority {
             }
         }
     }
+}
+
+/// The state of a region without members.
+fn first_state(options: RegionOptions, root: &[u8], now: Millis) -> Outcome<State> {
+    let seed = random::<64>()?;
+    let mut fill = filler(seed);
+    let (group, shares) =
+        oprf::deal(options.token_threshold, options.token_authorities, &mut fill).map_err(Fault::because(
+            Exit::Usage,
+            "Cannot make the region: token key.",
+            "Check --token-threshold and --token-authorities.",
+        ))?;
+    let points = group
+        .shares()
+        .iter()
+        .map(|share| (share.index(), PublicKey::new(*share.point())))
+        .collect();
+    let policy = RegionPolicy {
+        consent: options.consent,
+        break_glass: BreakGlassRules {
+            allowed: true,
+            minutes: 60,
+            tell_withheld: true,
+        },
+        replicas: 3,
+        write_quorum: 2,
+        record_life_ms: 14 * DAY_MS,
+        tombstone_life_ms: 45 * DAY_MS,
+        tokens: TokenParameters {
+            profile: "norm-1".into(),
+            epoch: 1,
+            threshold: options.token_threshold,
+            authorities: Vec::new(),
+        },
+    };
+    let registry = Registry {
+        region: options.name,
+        version: 0,
+        issued: now,
+        root: root.to_vec(),
+        crl: Vec::new(),
+        members: Vec::new(),
+        policy,
+    };
+    Ok(State {
+        address: options.address,
+        registry,
+        signed: Bytes::default(),
+        crl_number: 0,
+        issued: Vec::new(),
+        invited: Vec::new(),
+        requested: Vec::new(),
+        shares: shares
+            .iter()
+            .map(|share| (share.index(), Bytes(share.to_bytes().to_vec())))
+            .collect(),
+        points,
+        dealt: Vec::new(),
+    })
 }
 
 /// A source of bytes for key dealing, expanded from a random seed by HKDF in counter blocks.

@@ -279,58 +279,10 @@ impl Executor {
         lines: &Lines,
     ) -> Outcome<Exit> {
         let key = self.patient(patient)?;
-        let size = std::fs::metadata(path)
-            .map_err(Fault::because(
-                Exit::Usage,
-                "The file cannot be read.",
-                "Check the path.",
-            ))?
-            .len();
-        if size > DOCUMENT_BYTES_MAX {
-            return Err(Fault::new(
-                Exit::Usage,
-                "The file is too large.",
-                format!("the limit is {DOCUMENT_BYTES_MAX} bytes"),
-                "Import studies with `hie import dicom`.",
-            ));
-        }
-        let bytes = std::fs::read(path).map_err(Fault::because(
-            Exit::Usage,
-            "The file cannot be read.",
-            "Check the path.",
-        ))?;
-        let codes: Vec<Sensitivity> = sensitivity.iter().map(|code| Sensitivity::from_code(code)).collect();
-        if codes.contains(&Sensitivity::Unknown) {
-            let known: Vec<&str> = Sensitivity::ALL.iter().map(|code| code.code()).collect();
-            return Err(Fault::new(
-                Exit::Usage,
-                "Unknown sensitivity code.",
-                "it is not in the list",
-                format!("Use {}.", known.join(", ")),
-            ));
-        }
+        let bytes = document_bytes(path)?;
+        let codes = sensitivity_of(sensitivity)?;
         let hash = crate::authority::enrol::sha256(&bytes);
-        let meta = DocumentMeta {
-            id: DocumentId::new([0; 16]),
-            class: DocumentClass::Note,
-            kind: None,
-            category: None,
-            format: None,
-            title,
-            author: Some(self.trade.name.clone()),
-            content_type: content_type.unwrap_or_else(|| guess_type(path).to_owned()),
-            created: Some(self.trade.clock.now()),
-            period: None,
-            size: None,
-            hash: None,
-            confidentiality: if codes.is_empty() {
-                Confidentiality::Normal
-            } else {
-                Confidentiality::Restricted
-            },
-            sensitivity: codes,
-            imaging: None,
-        };
+        let meta = self.file_meta(path, title, content_type, codes);
         let source = format!("file|{}|{hash}", key.to_hex());
         let known = self
             .trade
@@ -370,6 +322,37 @@ impl Executor {
                 .await;
         }
         Ok(Exit::Done)
+    }
+
+    /// What is said about a document that comes as a file.
+    fn file_meta(
+        &self,
+        path: &std::path::Path,
+        title: String,
+        content_type: Option<String>,
+        codes: Vec<Sensitivity>,
+    ) -> DocumentMeta {
+        DocumentMeta {
+            id: DocumentId::new([0; 16]),
+            class: DocumentClass::Note,
+            kind: None,
+            category: None,
+            format: None,
+            title,
+            author: Some(self.trade.name.clone()),
+            content_type: content_type.unwrap_or_else(|| guess_type(path).to_owned()),
+            created: Some(self.trade.clock.now()),
+            period: None,
+            size: None,
+            hash: None,
+            confidentiality: if codes.is_empty() {
+                Confidentiality::Normal
+            } else {
+                Confidentiality::Restricted
+            },
+            sensitivity: codes,
+            imaging: None,
+        }
     }
 
     /// The patient of an identifier or of the node's own id.
@@ -659,6 +642,46 @@ fn roles_of(texts: &[String]) -> Outcome<Vec<Role>> {
         ));
     }
     Ok(roles)
+}
+
+/// Reads a document's file, bounded.
+fn document_bytes(path: &std::path::Path) -> Outcome<Vec<u8>> {
+    let size = std::fs::metadata(path)
+        .map_err(Fault::because(
+            Exit::Usage,
+            "The file cannot be read.",
+            "Check the path.",
+        ))?
+        .len();
+    if size > DOCUMENT_BYTES_MAX {
+        return Err(Fault::new(
+            Exit::Usage,
+            "The file is too large.",
+            format!("the limit is {DOCUMENT_BYTES_MAX} bytes"),
+            "Import studies with `hie import dicom`.",
+        ));
+    }
+    let bytes = std::fs::read(path).map_err(Fault::because(
+        Exit::Usage,
+        "The file cannot be read.",
+        "Check the path.",
+    ))?;
+    Ok(bytes)
+}
+
+/// Reads sensitivity codes; an unknown one is refused.
+fn sensitivity_of(sensitivity: &[String]) -> Outcome<Vec<Sensitivity>> {
+    let codes: Vec<Sensitivity> = sensitivity.iter().map(|code| Sensitivity::from_code(code)).collect();
+    if codes.contains(&Sensitivity::Unknown) {
+        let known: Vec<&str> = Sensitivity::ALL.iter().map(|code| code.code()).collect();
+        return Err(Fault::new(
+            Exit::Usage,
+            "Unknown sensitivity code.",
+            "it is not in the list",
+            format!("Use {}.", known.join(", ")),
+        ));
+    }
+    Ok(codes)
 }
 
 /// MIME type by the file's ending.

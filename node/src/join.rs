@@ -75,21 +75,8 @@ impl Membership {
     }
 }
 
-/// Runs `hie init`.
-pub fn init(home: &Home, init: Init, output: &Output) -> Outcome<Exit> {
-    if home.config().exists() || home.node_key().exists() {
-        return Err(Fault::new(
-            Exit::Refused,
-            format!("{} already holds a node.", home.root().display()),
-            "its key must not be overwritten",
-            "Choose another folder with --home.",
-        ));
-    }
-    home.create().map_err(Fault::because(
-        Exit::Failed,
-        "Cannot make the node's folder.",
-        "Check --home and its permissions.",
-    ))?;
+/// The configuration that the options of `hie init` say, as text that reads back without a fault.
+fn first_config(init: Init) -> Outcome<String> {
     let config = Config {
         node: NodeSection {
             name: init.name,
@@ -117,6 +104,25 @@ pub fn init(home: &Home, init: Init, output: &Output) -> Outcome<Exit> {
             "See `hie init --help`.",
         )
     })?;
+    Ok(text)
+}
+
+/// Runs `hie init`.
+pub fn init(home: &Home, init: Init, output: &Output) -> Outcome<Exit> {
+    if home.config().exists() || home.node_key().exists() {
+        return Err(Fault::new(
+            Exit::Refused,
+            format!("{} already holds a node.", home.root().display()),
+            "its key must not be overwritten",
+            "Choose another folder with --home.",
+        ));
+    }
+    home.create().map_err(Fault::because(
+        Exit::Failed,
+        "Cannot make the node's folder.",
+        "Check --home and its permissions.",
+    ))?;
+    let text = first_config(init)?;
     let write = |path: &Path, bytes: &[u8]| {
         write_private(path, bytes).map_err(Fault::because(
             Exit::Failed,

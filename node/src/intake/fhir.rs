@@ -23,6 +23,9 @@ use crate::order::Lines;
 /// Clinical resources of one commit.
 pub const RESOURCES_PER_COMMIT: usize = 400;
 
+/// What one commit takes: documents, and clinical resources by their names.
+type Package = (Vec<NewDocument>, Vec<(String, Value)>);
+
 /// What the intake of FHIR needs.
 #[derive(Clone)]
 pub struct FhirIntake {
@@ -197,10 +200,10 @@ async fn one_patient(
     }});
     lines.data(format!("patient   {}", key.to_hex()), shown).await;
     let mut documents: Vec<NewDocument> = vec![this.summary(key)];
-    documents.extend(patient.documents.into_iter().map(|document| self::document(document)));
+    documents.extend(patient.documents.into_iter().map(self::document));
     documents.extend(patient.imaging.iter().map(imaging));
     let resources: Vec<(String, Value)> = patient.resources.into_iter().filter_map(named).collect();
-    let mut packages: Vec<(Vec<NewDocument>, Vec<(String, Value)>)> = Vec::new();
+    let mut packages: Vec<Package> = Vec::new();
     for chunk in resources.chunks(RESOURCES_PER_COMMIT) {
         packages.push((Vec::new(), chunk.to_vec()));
     }
