@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt};
+use hie_gateway_dialect::dicom::render::render;
 use hie_protocol::id::{ContentHash, Millis, OrgId};
 use hie_protocol::refusal::Class;
 use hie_protocol::retrieval::StudyManifest;
@@ -434,19 +435,17 @@ impl NodeState for Twin {
 }
 
 impl FrameRenderer for Twin {
-    fn render(
-        &self,
-        part10: Bytes,
-        _frame: u32,
-        _px_max: u32,
-        _window: Option<Window>,
-    ) -> BoxFuture<'_, Answer<Bytes>> {
+    fn render(&self, part10: Bytes, frame: u32, px_max: u32, window: Option<Window>) -> BoxFuture<'_, Answer<Bytes>> {
         // Shows its input when that is a PNG already.
-        let png = part10.starts_with(&[0x89, b'P', b'N', b'G']);
-        ready(if png {
-            Ok(part10)
-        } else {
-            Err(error(Class::Invalid, "unreadable data"))
-        })
+        if part10.starts_with(&[0x89, b'P', b'N', b'G']) {
+            return ready(Ok(part10));
+        }
+        let window = window.map(|window| (window.centre, window.width));
+        let drawn = render(&part10, frame.saturating_add(1), px_max, window);
+        ready(
+            drawn
+                .map(Bytes::from)
+                .map_err(|_| error(Class::Invalid, "unreadable data")),
+        )
     }
 }
