@@ -18,7 +18,6 @@ use hie_protocol::message::Response;
 use hie_protocol::refusal::Refusal;
 use hie_protocol::registry::Standing;
 use hie_protocol::sign::Signer as _;
-use libp2p::swarm::SwarmEvent;
 use tokio::sync::mpsc;
 
 use rig::{A, B, Log, region, trust};
@@ -197,62 +196,36 @@ async fn spec_p_tls_a_bad_acceptor_is_refused_by_the_dialler_and_both_logs_say_w
     }
 }
 
+/// What a stock libp2p peer says first, in the clear: multistream-select and the security protocols it offers.
+const STOCK_PREFACE: &[u8] = b"\x13/multistream/1.0.0\n\x0b/tls/1.0.0\n\x07/noise\n";
+
 #[tokio::test]
 async fn spec_p_tls_a_stock_libp2p_peer_cannot_complete() {
     let mut region = region::Region::new();
     let identity = region.node(B);
     let log = Log::start();
     let (acceptor, _requests, _) = listening(&mut region, identity).await;
-    let address = acceptor.local_addr().unwrap();
-    let mut stock = libp2p::SwarmBuilder::with_new_identity()
-        .with_tokio()
-        .with_tcp(
-            libp2p::tcp::Config::default(),
-            libp2p::tls::Config::new,
-            libp2p::yamux::Config::default,
-        )
-        .unwrap()
-        .with_behaviour(|_| libp2p::ping::Behaviour::default())
-        .unwrap()
-        .build();
-    let target: libp2p::Multiaddr = format!("/ip4/127.0.0.1/tcp/{}", address.port()).parse().unwrap();
-    stock.dial(target).unwrap();
-    loop {
-        match stock.select_next_some().await {
-            SwarmEvent::OutgoingConnectionError { .. } => break,
-            SwarmEvent::ConnectionEstablished { .. } => panic!("a stock peer got in"),
-            _ => {}
-        }
-    }
-    // Its TLS alone, without what it negotiates in the clear, does not get in either.
-    let keys = libp2p::identity::Keypair::generate_ed25519();
-    let upgrade = libp2p::tls::Config::new(&keys).unwrap();
-    let socket = tokio::net::TcpStream::connect(address).await.unwrap();
-    let socket = tokio_util::compat::TokioAsyncReadCompatExt::compat(socket);
-    let upgraded = libp2p::core::upgrade::OutboundConnectionUpgrade::upgrade_outbound(upgrade, socket, "/tls/1.0.0");
-    if let Ok((_, mut stream)) = upgraded.await {
-        let mut verdict = [0; 1];
-        assert!(stream.read_exact(&mut verdict).await.is_err());
-    }
+    let mut stock = tokio::net::TcpStream::connect(acceptor.local_addr().unwrap())
+        .await
+        .unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut stock, STOCK_PREFACE).await.unwrap();
+    let mut answer = Vec::new();
+    let _reset = tokio::io::AsyncReadExt::read_to_end(&mut stock, &mut answer).await;
     assert!(
-        !log.text().contains("channel up") && log.text().contains("no channel"),
-        "{}",
-        log.text()
+        !answer.windows(12).any(|part| part == b"/multistream"),
+        "the node negotiated in the clear"
     );
+    rig::until(LONG, async || log.text().contains("no channel").then_some(())).await;
+    assert!(!log.text().contains("channel up"), "{}", log.text());
 
     // Nor does a stock listener at a member's address pass for the member.
-    stock.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
-    let bound = loop {
-        if let SwarmEvent::NewListenAddr { address, .. } = stock.select_next_some().await {
-            break address;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    region.registry.members[0].nodes[0].control = Some(listener.local_addr().unwrap().to_string());
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let _gone = tokio::io::AsyncWriteExt::write_all(&mut socket, STOCK_PREFACE).await;
         }
-    };
-    let port = bound.iter().find_map(|part| match part {
-        libp2p::multiaddr::Protocol::Tcp(port) => Some(port),
-        _ => None,
     });
-    region.registry.members[0].nodes[0].control = Some(format!("127.0.0.1:{}", port.unwrap()));
-    tokio::spawn(async move { while stock.next().await.is_some() {} });
     let dialler = dialling(&region, region.node(B)).await;
     let failed = dialler.request(region.node(A).node(), Vec::new(), LONG).await;
     assert!(
