@@ -111,6 +111,7 @@ fn furnish(world: &mut World) {
         })
         .collect();
     let health = &mut world.health;
+    health.certificate_until = Some(NOW.plus(6 * 86_400_000));
     health.needs_you = vec!["North Imaging has not answered since 03:10. Call its IT, 555-0142.".to_owned()];
     health.peers = NAMES
         .iter()

@@ -437,7 +437,14 @@ async fn frames_come_in_the_stored_syntax() {
 async fn rendered_asks_the_renderer_and_checks_its_parameters() {
     let client = filled(1).await;
     let path = "/dicom-web/studies/1.2.3/series/1.2.3.4/instances/1.2.3.4.1";
-    // The twin draws nothing but PNG: its refusal comes through as the caller's to mend.
+    let drawn = client.get(&format!("{path}/rendered")).await;
+    assert_eq!(
+        (drawn.status.as_u16(), drawn.header("content-type")),
+        (200, "image/png")
+    );
+    assert!(drawn.body.starts_with(b"\x89PNG\r\n\x1a\n"));
+    // What cannot be drawn is the caller's to mend.
+    client.twin.world().archive[0].bytes = Bytes::from_static(b"no picture");
     assert_eq!(client.get(&format!("{path}/rendered")).await.status, 400);
     let png: Bytes = Bytes::from_static(b"\x89PNG\r\n\x1a\n");
     client.twin.world().archive[0].bytes = png.clone();
