@@ -3,6 +3,7 @@
 //! Everything goes through the same program and verbs that a real region uses; nothing is prepared behind its back.
 
 mod answer;
+mod data;
 mod stage;
 
 use std::path::{Path, PathBuf};
@@ -42,26 +43,12 @@ pub async fn run(demo: Demo, output: &Output) -> Outcome<Exit> {
     for site in Site::ALL {
         stage.join(site, output).await?;
     }
-    let question = match &demo.data {
-        Some(data) => stage.import_data(data, output).await?,
-        None => {
-            import_own(&stage, output).await?;
-            SUBJECT.iter().map(|word| (*word).to_owned()).collect()
-        }
-    };
-    let asker = stage.organisation(Site::CityGeneral)?;
-    output.say("\nAsking: who else holds something about this patient?");
-    let whole = ask_until_whole(&stage, asker, &question).await?;
-    whole.print(output);
-    if demo.data.is_none() {
-        whole.demand_from_others(3)?;
-        fetch_study(&stage, asker, &whole, &folder, output).await?;
-        stage.stop(Site::HarbourGp).await?;
-        output.say("\nHarbour GP Clinic is stopped on purpose. The same question again:");
-        let asker = stage.organisation(Site::CityGeneral)?;
-        let partial = ask(&stage, asker, &question).await?;
-        partial.print(output);
-        partial.demand_silent(Site::HarbourGp.name())?;
+    if let Some(folder) = &demo.data {
+        let imported = stage.import_data(folder, output).await?;
+        data::ask_about_all(&stage, &imported, output).await?;
+        data::compare_studies(&stage, &imported, output).await?;
+    } else {
+        own_patients(&mut stage, &folder, output).await?;
     }
     verify_all(&stage, output).await?;
     if demo.once {
@@ -77,6 +64,22 @@ pub async fn run(demo: Demo, output: &Output) -> Outcome<Exit> {
     crate::run::stop_signal().await;
     stage.close().await;
     Ok(Exit::Done)
+}
+
+/// The program's own patients: the whole answer, a study, and the same question with a gap.
+async fn own_patients(stage: &mut Stage, folder: &Path, output: &Output) -> Outcome<()> {
+    import_own(stage, output).await?;
+    let question: Vec<String> = SUBJECT.iter().map(|word| (*word).to_owned()).collect();
+    output.say("\nAsking: who else holds something about this patient?");
+    let whole = ask_until_whole(stage, stage.organisation(Site::CityGeneral)?, &question).await?;
+    whole.print(output);
+    whole.demand_from_others(3)?;
+    fetch_study(stage, stage.organisation(Site::CityGeneral)?, &whole, folder, output).await?;
+    stage.stop(Site::HarbourGp).await?;
+    output.say("\nHarbour GP Clinic is stopped on purpose. The same question again:");
+    let partial = ask(stage, stage.organisation(Site::CityGeneral)?, &question).await?;
+    partial.print(output);
+    partial.demand_silent(Site::HarbourGp.name())
 }
 
 /// Empties a demonstration's folder, or makes a new one; never touches any other folder.

@@ -29,6 +29,16 @@ impl Answer {
         Self { organisations, closing }
     }
 
+    /// The lines, one an organisation.
+    pub fn organisations(&self) -> &[Value] {
+        &self.organisations
+    }
+
+    /// The closing line.
+    pub const fn closing(&self) -> &Value {
+        &self.closing
+    }
+
     /// Whether nobody was silent.
     pub fn is_complete(&self) -> bool {
         self.closing.get("complete").and_then(Value::as_bool) == Some(true)
@@ -78,6 +88,17 @@ impl Answer {
                 ),
                 line,
             );
+            for (key, shown) in [
+                ("allergies", "allergies"),
+                ("medications", "medications"),
+                ("problems", "problems"),
+            ] {
+                let rows = line.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+                let words: Vec<&str> = rows.iter().filter_map(|row| row.get("display")?.as_str()).collect();
+                if !words.is_empty() && !output.is_json() {
+                    output.data(format!("      {shown:<12} {}", words.join("; ")), &Value::Null);
+                }
+            }
             for document in Self::documents(line) {
                 let word = |key: &str| document.get(key).and_then(Value::as_str).unwrap_or_default();
                 if !output.is_json() {

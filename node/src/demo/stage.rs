@@ -13,6 +13,7 @@ use tokio::process::{Child, Command};
 use crate::authority::random;
 use crate::cli::output::Output;
 use crate::fault::{Exit, Fault, Outcome};
+use crate::intake::walk;
 
 /// Longest wait for a process to be ready.
 pub const READY: Duration = Duration::from_secs(60);
@@ -33,6 +34,17 @@ pub struct Organisation {
     home: PathBuf,
     web: String,
     process: Option<Child>,
+}
+
+/// What `--data` brought in.
+#[derive(Default)]
+pub struct Imported {
+    /// Patients as the import named them.
+    pub patients: Vec<Value>,
+    /// Study Instance UIDs.
+    pub studies: Vec<String>,
+    /// The DICOM files.
+    pub dicom_files: Vec<PathBuf>,
 }
 
 /// Everything that runs.
@@ -273,10 +285,13 @@ impl Stage {
     }
 
     /// Imports real Bundles and DICOM from a folder: FHIR files by turns to the first three organisations, DICOM to the
-    /// imaging centre. Gives the question for the first patient.
-    pub async fn import_data(&self, data: &Path, output: &Output) -> Outcome<Vec<String>> {
-        let found = super::super::intake::walk(data)?;
-        let mut question = None;
+    /// imaging centre.
+    pub async fn import_data(&self, data: &Path, output: &Output) -> Outcome<Imported> {
+        let found = walk(data)?;
+        let mut imported = Imported {
+            dicom_files: found.dicom_files,
+            ..Imported::default()
+        };
         for (at, path) in found.fhir.iter().enumerate() {
             let sites = [Site::CityGeneral, Site::StAnne, Site::HarbourGp];
             let site = sites.get(at % sites.len()).copied().unwrap_or(Site::CityGeneral);
@@ -285,35 +300,32 @@ impl Stage {
             let lines = self
                 .hie_lines(organisation, &["--json", "import", "fhir", &path.to_string_lossy()])
                 .await?;
-            let patient = lines.iter().find_map(|line| line.get("patient"));
-            if let (None, Some(patient)) = (&question, patient) {
-                let word = |key: &str| patient.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
-                question = Some(vec![
-                    "--family".to_owned(),
-                    word("family"),
-                    "--given".to_owned(),
-                    word("given"),
-                    "--birth-date".to_owned(),
-                    word("birth_date"),
-                    "--sex".to_owned(),
-                    word("sex"),
-                ]);
-            }
+            imported
+                .patients
+                .extend(lines.iter().filter_map(|line| line.get("patient").cloned()));
         }
         if let Some(folder) = &found.dicom {
             output.say(format!("Importing DICOM at {}", Site::NorthImaging.name()));
             let organisation = self.organisation(Site::NorthImaging)?;
-            self.hie(organisation, &["import", "dicom", &folder.to_string_lossy()])
+            let lines = self
+                .hie_lines(organisation, &["--json", "import", "dicom", &folder.to_string_lossy()])
                 .await?;
+            let studies = lines
+                .iter()
+                .filter_map(|line| line.get("study")?.as_str().map(str::to_owned));
+            imported.studies.extend(studies);
         }
-        question.ok_or_else(|| {
-            Fault::new(
-                Exit::Failed,
-                "No patient was imported.",
-                "the folder has no FHIR Bundle",
-                "Check --data.",
-            )
-        })
+        Ok(imported)
+    }
+
+    /// Address of an organisation's web server.
+    pub fn web(&self, site: Site) -> Outcome<String> {
+        Ok(format!("http://{}", self.organisation(site)?.web))
+    }
+
+    /// The password of all accounts of the stage.
+    pub fn password(&self) -> &str {
+        &self.password
     }
 
     /// Says where to sign in.

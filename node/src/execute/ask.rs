@@ -2,6 +2,9 @@
 
 use futures::StreamExt as _;
 use hie_gateway::ports::{Completeness, DocumentCard, OrgAnswer, OrgState, RecordEvent};
+use hie_gateway_dialect::fhir::clinical::read as read_summary;
+use hie_gateway_dialect::fhir::guard::Limits;
+use hie_gateway_dialect::fhir::resource::Concept;
 use hie_node_core::patient::index::Candidate;
 use hie_protocol::message::{Demographics, Obligation};
 use hie_protocol::vocabulary::Role;
@@ -108,9 +111,13 @@ pub async fn find(executor: &Executor, asker: &Asker, asked: Demographics, lines
                 documents,
                 more_on_emergency,
                 obligations,
+                summary,
                 ..
             } => {
-                let (text, value) = shown(executor, &answer, &documents, more_on_emergency, &obligations);
+                let (mut text, mut value) = shown(executor, &answer, &documents, more_on_emergency, &obligations);
+                if let Some(bytes) = summary {
+                    add_clinical(&bytes, &mut text, &mut value);
+                }
                 lines.data(text, value).await;
             }
             RecordEvent::Done(whole) => complete = closing(executor, &whole, lines).await,
@@ -149,6 +156,44 @@ fn shown(
         ));
     }
     (text, value)
+}
+
+/// Adds what the organisation's summary says: allergies, current medications, active problems.
+fn add_clinical(bytes: &[u8], text: &mut String, value: &mut Value) {
+    let Some(map) = value.as_object_mut() else { return };
+    let summary = match read_summary(bytes, &Limits::default()) {
+        Ok(summary) => summary,
+        Err(error) => {
+            text.push_str(&format!("\n    summary not readable: {error}"));
+            map.insert("summary_fault".into(), json!(error.to_string()));
+            return;
+        }
+    };
+    let allergies: Vec<Value> = summary.allergies.iter().map(|row| coded(&row.code)).collect();
+    let current = summary.medications.iter().filter(|row| row.current);
+    let medications: Vec<Value> = current.map(|row| coded(&row.code)).collect();
+    let active = summary.problems.iter().filter(|row| row.current);
+    let problems: Vec<Value> = active.map(|row| coded(&row.code)).collect();
+    for (name, rows) in [
+        ("allergies", &allergies),
+        ("medications", &medications),
+        ("problems", &problems),
+    ] {
+        let words: Vec<&str> = rows.iter().filter_map(|row| row.get("display")?.as_str()).collect();
+        if !words.is_empty() {
+            text.push_str(&format!("\n    {name:<12} {}", words.join("; ")));
+        }
+    }
+    map.insert("allergies".into(), json!(allergies));
+    map.insert("medications".into(), json!(medications));
+    map.insert("problems".into(), json!(problems));
+    map.insert("no_known_allergies".into(), json!(summary.no_known_allergies.is_some()));
+}
+
+/// A coded row: the first coding, and the words shown.
+fn coded(code: &Concept) -> Value {
+    let coding = code.codings.first();
+    json!({ "system": coding.map(|coding| &coding.system), "code": coding.map(|coding| &coding.code), "display": code.words() })
 }
 
 /// The closing line: whole, or exactly who is silent.

@@ -2,6 +2,7 @@
 //!
 //! The bytes are kept as they came; the guard of the dialect judges them before any library does.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -398,6 +399,7 @@ pub async fn import(
     let found: Vec<_> = files(path)?;
     let total = found.len() as u64;
     let mut tally = Tally::default();
+    let mut studies = BTreeSet::new();
     for (done, file) in found.into_iter().enumerate() {
         lines
             .progress(done as u64, total, format!("rejected {}", tally.rejected.len()))
@@ -426,6 +428,10 @@ pub async fn import(
         }
         match this.store(bytes, occasion).await {
             Ok(stored) => {
+                if studies.insert(stored.facts.study_uid.clone()) {
+                    let uid = &stored.facts.study_uid;
+                    lines.data(format!("study     {uid}"), json!({ "study": uid })).await;
+                }
                 let count = if stored.changed {
                     &mut tally.instances
                 } else {

@@ -194,9 +194,14 @@ async fn one_patient(
     };
     tally.patients = tally.patients.saturating_add(1);
     let name = who.names.first();
+    let identifiers: Vec<String> = who
+        .identifiers
+        .iter()
+        .map(|one| format!("{}|{}", one.system, one.value))
+        .collect();
     let shown = json!({ "patient": {
         "id": key.to_hex(), "family": name.map(|name| name.family.clone()), "given": name.and_then(|name| name.given.first().cloned()),
-        "birth_date": who.birth_date, "sex": who.sex,
+        "birth_date": who.birth_date, "sex": who.sex, "identifiers": identifiers,
     }});
     lines.data(format!("patient   {}", key.to_hex()), shown).await;
     let mut documents: Vec<NewDocument> = vec![this.summary(key)];
