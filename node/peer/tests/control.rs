@@ -6,7 +6,7 @@ mod rig;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
+use futures::AsyncWriteExt as _;
 use hie_node_peer::budget::STREAMS_MAX;
 use hie_node_peer::failure::PeerFailure;
 use hie_node_peer::handle::{InboundRequest, PeerConfig, Peers};
@@ -208,7 +208,9 @@ async fn spec_p_tls_a_stock_libp2p_peer_cannot_complete() {
     let mut stock = tokio::net::TcpStream::connect(acceptor.local_addr().unwrap())
         .await
         .unwrap();
-    tokio::io::AsyncWriteExt::write_all(&mut stock, STOCK_PREFACE).await.unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut stock, STOCK_PREFACE)
+        .await
+        .unwrap();
     let mut answer = Vec::new();
     let _reset = tokio::io::AsyncReadExt::read_to_end(&mut stock, &mut answer).await;
     assert!(
