@@ -1,6 +1,7 @@
 //! Runs a node: starts its parts in order, keeps its workers going, drains, and stops in reverse.
 
 use std::future::Future;
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -72,6 +73,7 @@ fn prepare_process() {
     // A second initialisation in one process (tests) keeps the first.
     let _kept = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .try_init();
     let default = std::panic::take_hook();
