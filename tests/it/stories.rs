@@ -1,0 +1,3 @@
+//! Stories of a region, end to end: real nodes, real channels, every story in a world of its own.
+
+mod spine;
