@@ -1,3 +1,4 @@
 //! Stories of a region, end to end: real nodes, real channels, every story in a world of its own.
 
 mod spine;
+mod withheld;

@@ -32,7 +32,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// Longest wait for anything.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at.
 pub const LOOK: Duration = Duration::from_millis(100);
 /// Slices of a study in the stories.
