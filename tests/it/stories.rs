@@ -1,4 +1,5 @@
 //! Stories of a region, end to end: real nodes, real channels, every story in a world of its own.
 
 mod spine;
+mod trust;
 mod withheld;
