@@ -3,4 +3,5 @@
 mod broken_input;
 mod spine;
 mod trust;
+mod web;
 mod withheld;
