@@ -2,6 +2,7 @@
 
 mod broken_input;
 mod corpora;
+mod kill;
 mod spine;
 mod trust;
 mod web;
