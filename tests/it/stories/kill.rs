@@ -23,14 +23,16 @@ const KILLS: u32 = 5;
 const SLICES: u64 = 12;
 
 /// Starts this test binary again as a node, and waits until it takes orders.
-async fn serve(node: &Node) -> Child {
+async fn serve(region: &Region, node: &Node) -> Child {
+    let words = region.path("killed.log");
+    let log = std::fs::File::options().create(true).append(true).open(&words).unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([ITSELF, "--exact", "--nocapture"]).env(SERVED, node.home.root());
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true).spawn().unwrap();
     let socket = node.home.socket();
     let ended = std::cell::RefCell::new(&mut child);
     until("the node takes orders", || async {
-        assert!(ended.borrow_mut().try_wait().unwrap().is_none(), "the node ended while starting");
+        assert!(ended.borrow_mut().try_wait().unwrap().is_none(), "the node ended while starting: {}", std::fs::read_to_string(&words).unwrap());
         UnixStream::connect(&socket).await.ok()
     })
     .await;
@@ -121,7 +123,7 @@ async fn what_was_acknowledged_survives_five_kills() {
     let mut acknowledged = Vec::new();
     let mut log = 0;
     for round in 0..KILLS {
-        let child = serve(&node).await;
+        let child = serve(&region, &node).await;
         nothing_is_lost(&node, &acknowledged).await;
         let size = node.verify().await;
         assert!(size >= log, "the log shrank from {log} to {size} entries");
@@ -132,7 +134,7 @@ async fn what_was_acknowledged_survives_five_kills() {
         let path = study(&region, round);
         kill_during(&node, &Order::ImportDicom { path, dry_run: false }, 1 + 2 * round, child).await;
     }
-    let mut child = serve(&node).await;
+    let mut child = serve(&region, &node).await;
     nothing_is_lost(&node, &acknowledged).await;
     assert!(node.verify().await >= log);
     let mut kept = 0;
