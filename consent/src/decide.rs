@@ -441,7 +441,10 @@ fn sensitive_reasons(request: &ConsentRequest, footing: Footing, said: &Said, re
     if matches!(footing, Footing::ByDeclaration | Footing::OwnAccess) {
         return;
     }
-    let mut substance = item.sensitivity.iter().filter(|label| evaluate::is_substance_use(**label));
+    let mut substance = item
+        .sensitivity
+        .iter()
+        .filter(|label| evaluate::is_substance_use(**label));
     if !substance.all(|label| named(*label)) {
         reasons.insert(Reason::SubstanceUseNotNamed);
     }
@@ -468,7 +471,11 @@ fn basis(rules: &RegionRules, footing: Footing, own_record: bool, said: &Said) -
 fn obligations(basis: &Basis, item: &ItemFacts) -> Vec<Obligation> {
     let mut found = BTreeSet::new();
     if *basis == Basis::BreakGlass {
-        found.extend([Obligation::Review, Obligation::NotifyPatient, Obligation::DeleteAfterUse]);
+        found.extend([
+            Obligation::Review,
+            Obligation::NotifyPatient,
+            Obligation::DeleteAfterUse,
+        ]);
     }
     if item.sensitivity.iter().any(|label| evaluate::is_substance_use(*label)) {
         found.insert(Obligation::NoRedisclosure);
@@ -497,13 +504,19 @@ fn lease_end(directives: &[Directive], rules: &RegionRules, request: &ConsentReq
 
 /// Whether the same user, declaring an emergency now, would get the document.
 fn opened_by_declaration(directives: &[Directive], rules: &RegionRules, request: &ConsentRequest) -> bool {
-    let clinical = matches!(request.purpose, Purpose::Treatment | Purpose::EmergencyTreatment | Purpose::BreakGlass);
+    let clinical = matches!(
+        request.purpose,
+        Purpose::Treatment | Purpose::EmergencyTreatment | Purpose::BreakGlass
+    );
     if !clinical {
         return false;
     }
     let declared = ConsentRequest {
         purpose: Purpose::BreakGlass,
-        break_glass: Some(EmergencyDeclaration { declared: request.now, reason: BreakGlassReason::CareNow }),
+        break_glass: Some(EmergencyDeclaration {
+            declared: request.now,
+            reason: BreakGlassReason::CareNow,
+        }),
         ..request.clone()
     };
     let judged = judge(directives, rules, &declared);

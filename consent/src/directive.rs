@@ -162,7 +162,10 @@ impl Code {
     /// A code in a system.
     #[must_use]
     pub fn new(system: &str, code: &str) -> Self {
-        Self { system: system.to_owned(), code: code.to_owned() }
+        Self {
+            system: system.to_owned(),
+            code: code.to_owned(),
+        }
     }
 }
 
@@ -214,7 +217,13 @@ impl Directive {
     /// A directive in force with one root provision.
     #[must_use]
     pub fn new(id: &str, source: DirectiveSource, provision: Provision) -> Self {
-        Self { id: id.to_owned(), source, in_force: true, base: None, provision: Some(provision) }
+        Self {
+            id: id.to_owned(),
+            source,
+            in_force: true,
+            base: None,
+            provision: Some(provision),
+        }
     }
 
     /// Stands for a stored Consent that cannot be read at all: it may mean any refusal, so it denies everything.
@@ -235,7 +244,13 @@ impl fmt::Debug for Directive {
 
 impl fmt::Debug for Provision {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Provision({:?}, unread: {}, {} exceptions)", self.effect, self.unread, self.exceptions.len())
+        write!(
+            out,
+            "Provision({:?}, unread: {}, {} exceptions)",
+            self.effect,
+            self.unread,
+            self.exceptions.len()
+        )
     }
 }
 

@@ -68,14 +68,23 @@ struct Scope {
     even_emergency: bool,
 }
 
-const WHOLE: Scope = Scope { rest: Truth::Yes, labels: Truth::Yes, names_asker: false, even_emergency: false };
+const WHOLE: Scope = Scope {
+    rest: Truth::Yes,
+    labels: Truth::Yes,
+    names_asker: false,
+    even_emergency: false,
+};
 
 /// What the directive says about the request. The root provision speaks before the base policy.
 pub(crate) fn directive(directive: &Directive, request: &ConsentRequest) -> Finding {
     if !directive.in_force {
         return Finding::default();
     }
-    let mut said = directive.provision.as_ref().map(|root| provision(root, request, WHOLE)).unwrap_or_default();
+    let mut said = directive
+        .provision
+        .as_ref()
+        .map(|root| provision(root, request, WHOLE))
+        .unwrap_or_default();
     let silent = said.permit.is_none() && said.deny.is_none();
     if let (true, Some(base)) = (silent, &directive.base) {
         let passed_over = said.passed_over;
@@ -99,7 +108,12 @@ fn provision(rule: &Provision, request: &ConsentRequest, above: Scope) -> Findin
     let names_asker = above.names_asker || (recipient && actors == Truth::Yes);
     let even_emergency =
         rule.effect == Effect::Deny && truth != Truth::No && (above.even_emergency || denies_emergency(rule));
-    let below = Scope { rest, labels, names_asker, even_emergency };
+    let below = Scope {
+        rest,
+        labels,
+        names_asker,
+        even_emergency,
+    };
     let mut exceptions = Finding::default();
     if rest != Truth::No {
         for exception in &rule.exceptions {
@@ -109,7 +123,10 @@ fn provision(rule: &Provision, request: &ConsentRequest, above: Scope) -> Findin
     if exceptions.deny.is_some() || exceptions.permit.is_some() {
         return exceptions;
     }
-    let mut said = Finding { passed_over: exceptions.passed_over, ..Finding::default() };
+    let mut said = Finding {
+        passed_over: exceptions.passed_over,
+        ..Finding::default()
+    };
     match (rule.effect, truth) {
         (_, Truth::No) => {}
         (Effect::Permit, Truth::Yes) => said.permit = Some(names(rule)),
@@ -174,7 +191,10 @@ fn reasons(rule: &Provision, request: &ConsentRequest) -> BTreeSet<Reason> {
     when(rule.unread, Reason::DirectiveNotUnderstood);
     for actor in rule.actors.iter().filter(|actor| actor_is(actor, request) != Truth::No) {
         let recipient = actor.part == Part::Recipient;
-        when(recipient && actor.org.is_some() && actor.user.is_none(), Reason::OrganisationExcluded);
+        when(
+            recipient && actor.org.is_some() && actor.user.is_none(),
+            Reason::OrganisationExcluded,
+        );
         when(recipient && actor.user.is_some(), Reason::UserExcluded);
         when(recipient && actor.role.is_some(), Reason::RoleExcluded);
         when(!recipient, Reason::DataExcluded);
@@ -200,7 +220,11 @@ pub(crate) fn names_data(rule: &Provision) -> bool {
 
 /// Alternatives of one criterion; an empty criterion always holds.
 fn any_of<T>(values: &[T], test: impl Fn(&T) -> Truth) -> Truth {
-    if values.is_empty() { Truth::Yes } else { values.iter().map(test).max().unwrap_or(Truth::Unsure) }
+    if values.is_empty() {
+        Truth::Yes
+    } else {
+        values.iter().map(test).max().unwrap_or(Truth::Unsure)
+    }
 }
 
 /// Every criterion but actors and labels.
@@ -228,7 +252,10 @@ fn purpose_covers(named: Purpose, asked: Purpose) -> Truth {
     }
     let covers = match named {
         Purpose::Treatment => {
-            matches!(asked, Purpose::Treatment | Purpose::EmergencyTreatment | Purpose::BreakGlass)
+            matches!(
+                asked,
+                Purpose::Treatment | Purpose::EmergencyTreatment | Purpose::BreakGlass
+            )
         }
         Purpose::EmergencyTreatment => matches!(asked, Purpose::EmergencyTreatment | Purpose::BreakGlass),
         _ => named == asked,
@@ -240,7 +267,10 @@ fn actor_is(actor: &Actor, request: &ConsentRequest) -> Truth {
     let item = &request.item;
     match actor.part {
         Part::Recipient => {
-            let org = actor.org.as_ref().map_or(Truth::Yes, |org| Truth::from(*org == request.asker_org));
+            let org = actor
+                .org
+                .as_ref()
+                .map_or(Truth::Yes, |org| Truth::from(*org == request.asker_org));
             let role = actor.role.map_or(Truth::Yes, |role| Truth::from(role == request.role));
             let user = match &actor.user {
                 None => Truth::Yes,
@@ -251,21 +281,38 @@ fn actor_is(actor: &Actor, request: &ConsentRequest) -> Truth {
             org.min(role).min(user)
         }
         Part::Custodian => {
-            let org = actor.org.as_ref().map_or(Truth::Unsure, |org| Truth::from(*org == request.custodian));
-            if actor.user.is_some() || actor.role.is_some() { org.min(Truth::Unsure) } else { org }
+            let org = actor
+                .org
+                .as_ref()
+                .map_or(Truth::Unsure, |org| Truth::from(*org == request.custodian));
+            if actor.user.is_some() || actor.role.is_some() {
+                org.min(Truth::Unsure)
+            } else {
+                org
+            }
         }
         Part::Author => {
             let org = actor.org.as_ref().map(|org| author_is(&Author::Org(org.clone()), item));
-            let user = actor.user.as_ref().map(|user| author_is(&Author::Person(user.clone()), item));
+            let user = actor
+                .user
+                .as_ref()
+                .map(|user| author_is(&Author::Person(user.clone()), item));
             let known = org.into_iter().chain(user).min().unwrap_or(Truth::Unsure);
-            if actor.role.is_some() { known.min(Truth::Unsure) } else { known }
+            if actor.role.is_some() {
+                known.min(Truth::Unsure)
+            } else {
+                known
+            }
         }
     }
 }
 
 fn author_is(author: &Author, item: &ItemFacts) -> Truth {
     match author {
-        Author::Org(org) => item.author_org.as_ref().map_or(Truth::Unsure, |known| Truth::from(known == org)),
+        Author::Org(org) => item
+            .author_org
+            .as_ref()
+            .map_or(Truth::Unsure, |known| Truth::from(known == org)),
         Author::Person(_) if item.authors.is_empty() => Truth::Unsure,
         Author::Person(person) => Truth::from(item.authors.contains(person)),
     }
@@ -276,7 +323,10 @@ fn written_or_listed(rule: &Provision, item: &ItemFacts) -> Truth {
         return Truth::Yes;
     }
     let listed = Truth::from(rule.documents.contains(&item.document));
-    rule.authors.iter().map(|author| author_is(author, item)).fold(listed, Truth::max)
+    rule.authors
+        .iter()
+        .map(|author| author_is(author, item))
+        .fold(listed, Truth::max)
 }
 
 /// A code matches itself. A document without any coding of that system may be anything.
@@ -284,7 +334,11 @@ fn code_is(code: &Code, item: &ItemFacts) -> Truth {
     if item.codings.contains(code) {
         return Truth::Yes;
     }
-    if item.codings.iter().any(|known| known.system == code.system) { Truth::No } else { Truth::Unsure }
+    if item.codings.iter().any(|known| known.system == code.system) {
+        Truth::No
+    } else {
+        Truth::Unsure
+    }
 }
 
 fn class_is(class: &Code, item: &ItemFacts) -> Truth {
@@ -354,7 +408,10 @@ pub(crate) fn labels(rule: &Provision, item: &ItemFacts) -> Option<Truth> {
 
 /// Substance use of any kind (42 CFR Part 2).
 pub(crate) const fn is_substance_use(label: Sensitivity) -> bool {
-    matches!(label, Sensitivity::SubstanceUse | Sensitivity::AlcoholUse | Sensitivity::OpioidUse)
+    matches!(
+        label,
+        Sensitivity::SubstanceUse | Sensitivity::AlcoholUse | Sensitivity::OpioidUse
+    )
 }
 
 /// A permit that names substance use names its kinds; all else must be named itself.

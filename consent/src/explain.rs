@@ -97,7 +97,10 @@ pub fn excluded_organisations(directives: &[Directive], now: Millis) -> Vec<OrgI
             waiting.extend(&rule.exceptions);
             if closes(rule) {
                 let whole = |part: Part, user: bool, role: bool| part == Part::Recipient && !user && !role;
-                let orgs = rule.actors.iter().filter(|actor| whole(actor.part, actor.user.is_some(), actor.role.is_some()));
+                let orgs = rule
+                    .actors
+                    .iter()
+                    .filter(|actor| whole(actor.part, actor.user.is_some(), actor.role.is_some()));
                 found.extend(orgs.filter_map(|actor| actor.org.clone()));
             }
         }
@@ -112,7 +115,10 @@ pub fn excluded_organisations(directives: &[Directive], now: Millis) -> Vec<OrgI
 #[must_use]
 pub fn discoverable(directives: &[Directive], rules: &RegionRules, item: &ItemFacts, now: Millis) -> bool {
     let unknown = item.unknown_labels || item.sensitivity.contains(&Sensitivity::Unknown);
-    let closed = matches!(item.confidentiality, Confidentiality::VeryRestricted | Confidentiality::Unknown);
+    let closed = matches!(
+        item.confidentiality,
+        Confidentiality::VeryRestricted | Confidentiality::Unknown
+    );
     if unknown || closed {
         return false;
     }
@@ -153,13 +159,20 @@ pub fn discoverable(directives: &[Directive], rules: &RegionRules, item: &ItemFa
 fn closes(rule: &Provision) -> bool {
     rule.effect == Effect::Deny
         && (rule.unread || rule.purposes.is_empty() || rule.purposes.contains(&Purpose::Treatment))
-        && !rule.exceptions.iter().any(|exception| exception.effect == Effect::Permit)
+        && !rule
+            .exceptions
+            .iter()
+            .any(|exception| exception.effect == Effect::Permit)
 }
 
 /// Some exception of the directive permits somebody: the record must stay findable for them.
 fn leaves_open(directive: &Directive) -> bool {
     let mut roots = directive.base.iter().chain(&directive.provision);
-    roots.any(|rule| rule.exceptions.iter().any(|exception| exception.effect == Effect::Permit))
+    roots.any(|rule| {
+        rule.exceptions
+            .iter()
+            .any(|exception| exception.effect == Effect::Permit)
+    })
 }
 
 fn valid(rule: &Provision, now: Millis) -> bool {
@@ -186,12 +199,24 @@ mod tests {
     }
 
     fn to(mut rule: Provision, arc: u8) -> Provision {
-        rule.actors.push(Actor { part: Part::Recipient, org: Some(org(arc)), user: None, role: None });
+        rule.actors.push(Actor {
+            part: Part::Recipient,
+            org: Some(org(arc)),
+            user: None,
+            role: None,
+        });
         rule
     }
 
     fn directive(rule: Provision) -> Directive {
-        Directive::new("d", DirectiveSource { resource: "d".to_owned(), version: String::new() }, rule)
+        Directive::new(
+            "d",
+            DirectiveSource {
+                resource: "d".to_owned(),
+                version: String::new(),
+            },
+            rule,
+        )
     }
 
     #[test]
@@ -213,7 +238,10 @@ mod tests {
         let mut labelled = to(Provision::new(Effect::Deny), 2);
         labelled.sensitivity.push(Sensitivity::Hiv);
         let mut over = to(Provision::new(Effect::Deny), 3);
-        over.period = Some(Span { from: None, to: Some(Millis(999)) });
+        over.period = Some(Span {
+            from: None,
+            to: Some(Millis(999)),
+        });
         let mut research = to(Provision::new(Effect::Deny), 4);
         research.purposes.push(Purpose::Research);
         let all = [to(Provision::new(Effect::Deny), 5), nested, labelled, over, research].map(directive);
@@ -222,15 +250,34 @@ mod tests {
 
     #[test]
     fn spec_c_discover_nothing_that_everybody_is_denied() {
-        let glass = BreakGlassRules { allowed: true, minutes: 240, tell_withheld: true };
+        let glass = BreakGlassRules {
+            allowed: true,
+            minutes: 240,
+            tell_withheld: true,
+        };
         let out = RegionRules::new(ConsentModel::OptOut, glass.clone());
         let into = RegionRules::new(ConsentModel::OptIn, glass);
         let item = ItemFacts::normal(DocumentId::new([1; 16]), DocumentClass::Note);
         assert!(discoverable(&[], &out, &item, NOW));
         assert!(!discoverable(&[], &into, &item, NOW));
-        assert!(discoverable(&[directive(to(Provision::new(Effect::Permit), 1))], &into, &item, NOW));
-        assert!(!discoverable(&[directive(Provision::new(Effect::Deny))], &out, &item, NOW));
-        assert!(discoverable(&[directive(to(Provision::new(Effect::Deny), 1))], &out, &item, NOW));
+        assert!(discoverable(
+            &[directive(to(Provision::new(Effect::Permit), 1))],
+            &into,
+            &item,
+            NOW
+        ));
+        assert!(!discoverable(
+            &[directive(Provision::new(Effect::Deny))],
+            &out,
+            &item,
+            NOW
+        ));
+        assert!(discoverable(
+            &[directive(to(Provision::new(Effect::Deny), 1))],
+            &out,
+            &item,
+            NOW
+        ));
         let mut exception = Provision::new(Effect::Deny);
         exception.exceptions.push(to(Provision::new(Effect::Permit), 1));
         assert!(discoverable(&[directive(exception)], &out, &item, NOW));

@@ -37,7 +37,14 @@ pub fn read(consent: &Value, org: &dyn Fn(&str) -> Option<OrgId>) -> Result<Dire
         return Err(vec![fault("Consent.resourceType", "not a Consent resource")]);
     }
     let status = text(consent, "status");
-    let known = ["active", "inactive", "entered-in-error", "proposed", "rejected", "draft"];
+    let known = [
+        "active",
+        "inactive",
+        "entered-in-error",
+        "proposed",
+        "rejected",
+        "draft",
+    ];
     if !status.is_some_and(|status| known.contains(&status)) {
         faults.push(fault(
             "Consent.status",
@@ -46,7 +53,10 @@ pub fn read(consent: &Value, org: &dyn Fn(&str) -> Option<OrgId>) -> Result<Dire
     }
     let scope = codes_of(consent.get("scope"));
     if scope.is_empty() {
-        faults.push(fault("Consent.scope", "missing: write patient-privacy of the consentscope code system"));
+        faults.push(fault(
+            "Consent.scope",
+            "missing: write patient-privacy of the consentscope code system",
+        ));
     }
     if consent.get("patient").is_none_or(|patient| !patient.is_object()) {
         faults.push(fault("Consent.patient", "missing: write a reference to the patient"));
@@ -63,10 +73,19 @@ pub fn read(consent: &Value, org: &dyn Fn(&str) -> Option<OrgId>) -> Result<Dire
         return Err(faults);
     }
     let id = text(consent, "id").unwrap_or_default().to_owned();
-    let version = consent.get("meta").and_then(|meta| text(meta, "versionId")).unwrap_or_default().to_owned();
-    let other_matter = scope.iter().all(|(_, code)| matches!(code.as_str(), "treatment" | "adr"));
+    let version = consent
+        .get("meta")
+        .and_then(|meta| text(meta, "versionId"))
+        .unwrap_or_default()
+        .to_owned();
+    let other_matter = scope
+        .iter()
+        .all(|(_, code)| matches!(code.as_str(), "treatment" | "adr"));
     let mut directive = Directive {
-        source: DirectiveSource { resource: id.clone(), version },
+        source: DirectiveSource {
+            resource: id.clone(),
+            version,
+        },
         id,
         in_force: status == Some("active") && !other_matter,
         base: None,
@@ -146,12 +165,21 @@ fn narrow(directive: &mut Directive, consent: &Value, scope: &[(String, String)]
 /// The overarching policy, where it is one that we know; of several the most closed.
 fn overarching(consent: &Value) -> Option<Policy> {
     let rules = codes_of(consent.get("policyRule")).into_iter();
-    let uris = list(consent, "policy").iter().filter_map(|policy| text(policy, "uri")).map(str::to_owned);
+    let uris = list(consent, "policy")
+        .iter()
+        .filter_map(|policy| text(policy, "uri"))
+        .map(str::to_owned);
     let pcf_rules = rules.clone().map(|(_, code)| code);
-    let coded = rules.filter(|(system, _)| system == ACT_CODE).filter_map(|(_, code)| opt(&code));
+    let coded = rules
+        .filter(|(system, _)| system == ACT_CODE)
+        .filter_map(|(_, code)| opt(&code));
     let named = uris.chain(pcf_rules).filter_map(|uri| pcf(&uri));
     coded.chain(named).min_by_key(|policy| {
-        (policy.rule.effect == Effect::Permit, !policy.rule.even_emergency, policy.rule.purposes.len())
+        (
+            policy.rule.effect == Effect::Permit,
+            !policy.rule.even_emergency,
+            policy.rule.purposes.len(),
+        )
     })
 }
 
@@ -161,7 +189,10 @@ fn opt(code: &str) -> Option<Policy> {
         "OPTOUT" | "OPTOUTE" => Provision::new(Effect::Deny),
         _ => return None,
     };
-    Some(Policy { rule, spelled_out_by_root: true })
+    Some(Policy {
+        rule,
+        spelled_out_by_root: true,
+    })
 }
 
 /// IHE PCF 1.1 §53.2.1. `all-normal` leaves research and public health to a provision that names them.
@@ -179,7 +210,10 @@ fn pcf(uri: &str) -> Option<Policy> {
     } else {
         rule.even_emergency = true;
     }
-    Some(Policy { rule, spelled_out_by_root: false })
+    Some(Policy {
+        rule,
+        spelled_out_by_root: false,
+    })
 }
 
 fn permit(purposes: &[Purpose]) -> Provision {
@@ -189,12 +223,20 @@ fn permit(purposes: &[Purpose]) -> Provision {
 }
 
 fn fault(path: &str, reason: &'static str) -> Fault {
-    Fault { path: path.to_owned(), reason }
+    Fault {
+        path: path.to_owned(),
+        reason,
+    }
 }
 
 /// Every (system, code) of a CodeableConcept.
 fn codes_of(concept: Option<&Value>) -> Vec<(String, String)> {
-    concept.map(|concept| list(concept, "coding")).unwrap_or_default().iter().filter_map(coding).collect()
+    concept
+        .map(|concept| list(concept, "coding"))
+        .unwrap_or_default()
+        .iter()
+        .filter_map(coding)
+        .collect()
 }
 
 fn coding(value: &Value) -> Option<(String, String)> {
@@ -206,7 +248,11 @@ fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
 }
 
 fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
-    value.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    value
+        .get(key)
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default()
 }
 
 const CONSENT_SCOPE: &str = "http://terminology.hl7.org/CodeSystem/consentscope";

@@ -122,7 +122,12 @@ impl RegionRules {
     /// The region's model with the standard table of roles and purposes (SPEC C-TABLE).
     #[must_use]
     pub fn new(default: ConsentModel, break_glass: BreakGlassRules) -> Self {
-        Self { default, break_glass, evidence_required: false, table: standard_table() }
+        Self {
+            default,
+            break_glass,
+            evidence_required: false,
+            table: standard_table(),
+        }
     }
 
     /// The footing of a role and a purpose; unknown ones have none.
@@ -147,7 +152,12 @@ fn standard_table() -> BTreeMap<(Role, Purpose), Footing> {
         table.insert((role, Purpose::BreakGlass), Footing::ByDeclaration);
     }
     for role in [Role::Physician, Role::Nurse, Role::Pharmacist, Role::System] {
-        for purpose in [Purpose::Operations, Purpose::Payment, Purpose::Research, Purpose::PublicHealth] {
+        for purpose in [
+            Purpose::Operations,
+            Purpose::Payment,
+            Purpose::Research,
+            Purpose::PublicHealth,
+        ] {
             table.insert((role, purpose), Footing::ByDirective);
         }
     }
@@ -157,7 +167,11 @@ fn standard_table() -> BTreeMap<(Role, Purpose), Footing> {
 
 impl fmt::Debug for ConsentRequest {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "ConsentRequest({} -> {}, {:?}, {:?})", self.asker_org, self.custodian, self.role, self.purpose)
+        write!(
+            out,
+            "ConsentRequest({} -> {}, {:?}, {:?})",
+            self.asker_org, self.custodian, self.role, self.purpose
+        )
     }
 }
 

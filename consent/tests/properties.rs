@@ -32,11 +32,27 @@ fn role() -> impl Strategy<Value = Role> {
 }
 
 fn purpose() -> impl Strategy<Value = Purpose> {
-    select([Purpose::ALL, &[Purpose::Treatment, Purpose::BreakGlass, Purpose::Unknown]].concat())
+    select(
+        [
+            Purpose::ALL,
+            &[Purpose::Treatment, Purpose::BreakGlass, Purpose::Unknown],
+        ]
+        .concat(),
+    )
 }
 
 fn confidentiality() -> impl Strategy<Value = Confidentiality> {
-    select([Confidentiality::ALL, &[Confidentiality::Normal, Confidentiality::Normal, Confidentiality::Unknown]].concat())
+    select(
+        [
+            Confidentiality::ALL,
+            &[
+                Confidentiality::Normal,
+                Confidentiality::Normal,
+                Confidentiality::Unknown,
+            ],
+        ]
+        .concat(),
+    )
 }
 
 fn sensitivity() -> impl Strategy<Value = Sensitivity> {
@@ -52,7 +68,10 @@ fn span() -> impl Strategy<Value = Span> {
 }
 
 fn code() -> impl Strategy<Value = Code> {
-    (select(vec!["s", "http://hl7.org/fhir/resource-types"]), select(vec!["x", "ImagingStudy"]))
+    (
+        select(vec!["s", "http://hl7.org/fhir/resource-types"]),
+        select(vec!["x", "ImagingStudy"]),
+    )
         .prop_map(|(system, code)| Code::new(system, code))
 }
 
@@ -61,18 +80,39 @@ fn document() -> impl Strategy<Value = DocumentId> {
 }
 
 fn actor() -> impl Strategy<Value = Actor> {
-    (select(vec![Part::Recipient, Part::Recipient, Part::Custodian, Part::Author]), of(org()), of(user()), of(role()))
+    (
+        select(vec![Part::Recipient, Part::Recipient, Part::Custodian, Part::Author]),
+        of(org()),
+        of(user()),
+        of(role()),
+    )
         .prop_map(|(part, org, user, role)| Actor { part, org, user, role })
 }
 
 fn author() -> impl Strategy<Value = Author> {
-    (any::<bool>(), org(), user()).prop_map(|(is_org, org, user)| if is_org { Author::Org(org) } else { Author::Person(user) })
+    (any::<bool>(), org(), user())
+        .prop_map(|(is_org, org, user)| if is_org { Author::Org(org) } else { Author::Person(user) })
 }
 
 fn flat(effects: Vec<Effect>) -> impl Strategy<Value = Provision> {
-    let who = (vec(actor(), 0..2), vec(purpose(), 0..3), vec(confidentiality(), 0..2), vec(sensitivity(), 0..2));
-    let what = (vec(code(), 0..2), vec(code(), 0..2), vec(document(), 0..2), vec(author(), 0..2));
-    let when = (of(span()), of(span()), select(vec![false, false, false, true]), any::<bool>());
+    let who = (
+        vec(actor(), 0..2),
+        vec(purpose(), 0..3),
+        vec(confidentiality(), 0..2),
+        vec(sensitivity(), 0..2),
+    );
+    let what = (
+        vec(code(), 0..2),
+        vec(code(), 0..2),
+        vec(document(), 0..2),
+        vec(author(), 0..2),
+    );
+    let when = (
+        of(span()),
+        of(span()),
+        select(vec![false, false, false, true]),
+        any::<bool>(),
+    );
     (select(effects), who, what, when).prop_map(|(effect, who, what, when)| {
         let mut rule = Provision::new(effect);
         (rule.actors, rule.purposes, rule.confidentiality, rule.sensitivity) = who;
@@ -95,7 +135,10 @@ fn directive(effects: Vec<Effect>) -> impl Strategy<Value = Directive> {
     let trees = (of(tree(effects.clone())), of(tree(effects)));
     (trees, select(vec![true, true, true, false]), 0_u8..4).prop_map(|((base, provision), in_force, id)| Directive {
         id: format!("d{id}"),
-        source: DirectiveSource { resource: format!("d{id}"), version: String::new() },
+        source: DirectiveSource {
+            resource: format!("d{id}"),
+            version: String::new(),
+        },
         in_force,
         base,
         provision,
@@ -108,25 +151,44 @@ fn directives() -> impl Strategy<Value = Vec<Directive>> {
 
 fn rules() -> impl Strategy<Value = RegionRules> {
     let models = select(vec![ConsentModel::OptIn, ConsentModel::OptOut]);
-    (models, any::<bool>(), select(vec![0, 1, 240, u32::MAX]), any::<bool>()).prop_map(|(model, allowed, minutes, evidence)| {
-        let mut rules = RegionRules::new(model, BreakGlassRules { allowed, minutes, tell_withheld: true });
-        rules.evidence_required = evidence;
-        rules
-    })
+    (models, any::<bool>(), select(vec![0, 1, 240, u32::MAX]), any::<bool>()).prop_map(
+        |(model, allowed, minutes, evidence)| {
+            let mut rules = RegionRules::new(
+                model,
+                BreakGlassRules {
+                    allowed,
+                    minutes,
+                    tell_withheld: true,
+                },
+            );
+            rules.evidence_required = evidence;
+            rules
+        },
+    )
 }
 
 fn item() -> impl Strategy<Value = ItemFacts> {
-    let labels = (confidentiality(), vec(sensitivity(), 0..3), select(vec![false, false, false, true]));
+    let labels = (
+        confidentiality(),
+        vec(sensitivity(), 0..3),
+        select(vec![false, false, false, true]),
+    );
     let dates = (of(instant()), of((instant(), instant())));
-    (document(), labels, dates, vec(code(), 0..3), of(org()), vec(user(), 0..2)).prop_map(
-        |(document, labels, dates, codings, author_org, authors)| {
+    (
+        document(),
+        labels,
+        dates,
+        vec(code(), 0..3),
+        of(org()),
+        vec(user(), 0..2),
+    )
+        .prop_map(|(document, labels, dates, codings, author_org, authors)| {
             let mut item = ItemFacts::normal(document, DocumentClass::Note);
             (item.confidentiality, item.sensitivity, item.unknown_labels) = labels;
             (item.created, item.period) = dates;
             (item.codings, item.author_org, item.authors) = (codings, author_org, authors);
             item
-        },
-    )
+        })
 }
 
 fn request() -> impl Strategy<Value = ConsentRequest> {
@@ -137,7 +199,10 @@ fn request() -> impl Strategy<Value = ConsentRequest> {
             asker_user,
             role,
             purpose,
-            break_glass: declared.map(|declared| EmergencyDeclaration { declared, reason: BreakGlassReason::CareNow }),
+            break_glass: declared.map(|declared| EmergencyDeclaration {
+                declared,
+                reason: BreakGlassReason::CareNow,
+            }),
             evidence_of_treatment: evidence,
             asker_is_patient: patient,
             item,
@@ -150,14 +215,47 @@ fn request() -> impl Strategy<Value = ConsentRequest> {
 
 /// A JSON value that looks more or less like a Consent.
 fn consent() -> impl Strategy<Value = Value> {
-    let keys = ["type", "period", "actor", "purpose", "securityLabel", "provision", "data", "code", "start", "end",
-        "reference", "coding", "system", "identifier", "value", "meaning", "role"];
-    let words = ["permit", "deny", "TREAT", "2022-13", "2022", "urn:oid:2.999.1", "Organization/1", "IRCP", "instance",
-        "http://terminology.hl7.org/CodeSystem/v3-ActReason", "#x", "Practitioner/9"];
+    let keys = [
+        "type",
+        "period",
+        "actor",
+        "purpose",
+        "securityLabel",
+        "provision",
+        "data",
+        "code",
+        "start",
+        "end",
+        "reference",
+        "coding",
+        "system",
+        "identifier",
+        "value",
+        "meaning",
+        "role",
+    ];
+    let words = [
+        "permit",
+        "deny",
+        "TREAT",
+        "2022-13",
+        "2022",
+        "urn:oid:2.999.1",
+        "Organization/1",
+        "IRCP",
+        "instance",
+        "http://terminology.hl7.org/CodeSystem/v3-ActReason",
+        "#x",
+        "Practitioner/9",
+    ];
     let leaf = select(words.to_vec()).prop_map(Value::from);
     let value = leaf.prop_recursive(6, 48, 4, move |inner| {
-        let object = vec((select(keys.to_vec()), inner.clone()), 0..4)
-            .prop_map(|entries| entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
+        let object = vec((select(keys.to_vec()), inner.clone()), 0..4).prop_map(|entries| {
+            entries
+                .into_iter()
+                .map(|(key, value)| (key.to_owned(), value))
+                .collect()
+        });
         proptest::prop_oneof![object.prop_map(Value::Object), vec(inner, 0..3).prop_map(Value::Array)]
     });
     value.prop_map(|provision| {

@@ -20,19 +20,36 @@ class LiveRecord extends HTMLElement {
   connectedCallback() {
     if (this.hasAttribute('data-ended')) return;
     this.seen = clock();
-    this.source = new EventSource(`${this.dataset.src}?from=${this.dataset.from}`);
-    this.source.addEventListener('step', (event) => this.step(JSON.parse(event.data)));
+    this.from = this.dataset.from;
+    this.connect();
+  }
+
+  connect() {
+    this.source = new EventSource(`${this.dataset.src}?from=${this.from}`);
+    this.source.addEventListener('step', (event) => {
+      this.from = event.lastEventId;
+      this.step(JSON.parse(event.data));
+    });
     this.source.addEventListener('done', () => this.finish());
     this.source.addEventListener('closed', () => { this.finish(); location.reload(); });
     this.source.addEventListener('open', () => this.say('lost', ''));
     this.source.addEventListener('error', () => {
+      if (!this.source) return;
       this.say('lost', `Connection lost at ${clock()}. What you see was complete to ${this.seen}. Reconnecting.`);
+      // The browser reconnects by itself after a broken line, but not after a refusal.
+      if (this.source.readyState === EventSource.CLOSED) {
+        this.finish();
+        this.again = setTimeout(() => this.connect(), 3000);
+      }
     });
   }
 
   disconnectedCallback() { this.finish(); }
 
-  finish() { if (this.source) { this.source.close(); this.source = null; } }
+  finish() {
+    clearTimeout(this.again);
+    if (this.source) { this.source.close(); this.source = null; }
+  }
 
   say(id, words) {
     const line = document.getElementById(id);
@@ -131,7 +148,8 @@ class KeyMap extends HTMLElement {
 class IdleLock extends HTMLElement {
   connectedCallback() {
     this.last = Date.now();
-    this.onUse = () => { this.last = Date.now(); this.hidden = true; };
+    this.told = Date.now();
+    this.onUse = () => { this.last = Date.now(); this.hidden = true; this.tell(); };
     for (const kind of ['keydown', 'pointerdown']) document.addEventListener(kind, this.onUse, { passive: true });
     this.timer = setInterval(() => this.look(), 5000);
   }
@@ -139,6 +157,13 @@ class IdleLock extends HTMLElement {
   disconnectedCallback() {
     clearInterval(this.timer);
     for (const kind of ['keydown', 'pointerdown']) document.removeEventListener(kind, this.onUse);
+  }
+
+  /** Tells the server that the screen is in use: its session would end while somebody types here. */
+  tell() {
+    if (Date.now() - this.told < 60000) return;
+    this.told = Date.now();
+    fetch('/', { method: 'HEAD', redirect: 'manual', credentials: 'same-origin' }).catch(() => {});
   }
 
   look() {

@@ -15,14 +15,25 @@ use serde_json::json;
 
 #[tokio::main]
 async fn main() {
-    let address: SocketAddr = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8098".to_owned()).parse().expect("an address");
+    let address: SocketAddr = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "127.0.0.1:8098".to_owned())
+        .parse()
+        .expect("an address");
     let mut world = World::default();
     world.now = Millis(1_772_359_200_000);
     let roles = vec![Role::System, Role::ConsentAdministrator];
-    let principal = Principal { account: "demo".to_owned(), name: "Demo".to_owned(), department: None, roles };
+    let principal = Principal {
+        account: "demo".to_owned(),
+        name: "Demo".to_owned(),
+        department: None,
+        roles,
+    };
     world.accounts.push(("demo".to_owned(), "demo".to_owned(), principal));
-    world.patients.push(json!({ "resourceType": "Patient", "id": "p1", "gender": "female", "birthDate": "1961-03-14",
-        "name": [{ "family": "Okafor", "given": ["Grace"] }] }));
+    world.patients.push(
+        json!({ "resourceType": "Patient", "id": "p1", "gender": "female", "birthDate": "1961-03-14",
+        "name": [{ "family": "Okafor", "given": ["Grace"] }] }),
+    );
     let settings = Settings {
         organisation: "North Hospital".to_owned(),
         secure: false,
@@ -31,7 +42,12 @@ async fn main() {
         fhir_base: format!("http://{address}/fhir"),
         tell_withheld: false,
     };
-    let running = start(address, Edge::PlainLoopback, router(Gate::new(Twin::new(world).ports(), settings))).expect("a free address");
+    let running = start(
+        address,
+        Edge::PlainLoopback,
+        router(Gate::new(Twin::new(world).ports(), settings)),
+    )
+    .expect("a free address");
     println!("listening on {}", running.address);
     std::future::pending::<()>().await;
 }

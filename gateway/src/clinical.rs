@@ -199,14 +199,24 @@ impl View {
         self.allergies.rows.iter().for_each(|row| take(&row.originals));
         self.medications.iter().for_each(|row| take(&row.originals));
         self.past_medications.iter().for_each(|row| take(&row.originals));
-        self.problems.iter().chain(&self.past_problems).for_each(|row| take(&row.originals));
-        self.visits.iter().chain(&self.imaging).for_each(|row| take(&row.originals));
+        self.problems
+            .iter()
+            .chain(&self.past_problems)
+            .for_each(|row| take(&row.originals));
+        self.visits
+            .iter()
+            .chain(&self.imaging)
+            .for_each(|row| take(&row.originals));
         for apart in &self.apart {
             apart.allergies.iter().for_each(|row| take(&row.originals));
             apart.medications.iter().for_each(|row| take(&row.originals));
             apart.past_medications.iter().for_each(|row| take(&row.originals));
             apart.problems.iter().for_each(|row| take(&row.originals));
-            apart.visits.iter().chain(&apart.imaging).for_each(|row| take(&row.originals));
+            apart
+                .visits
+                .iter()
+                .chain(&apart.imaging)
+                .for_each(|row| take(&row.originals));
         }
         all
     }
@@ -217,15 +227,28 @@ impl View {
 pub fn view(person: &Demographics, sources: &[Source], clock: &Clock) -> View {
     let counts = organisations::Counts::of(sources);
     let stops = identity::stops(person, sources);
-    let sure: Vec<&Source> = sources.iter().filter(|source| identity::is_sure(person, source)).collect();
-    let unsure: Vec<&Source> = sources.iter().filter(|source| !identity::is_sure(person, source)).collect();
-    let apart: Vec<Apart> = unsure.iter().filter(|source| source.summary.is_some()).map(|source| identity::apart(person, source, clock)).collect();
+    let sure: Vec<&Source> = sources
+        .iter()
+        .filter(|source| identity::is_sure(person, source))
+        .collect();
+    let unsure: Vec<&Source> = sources
+        .iter()
+        .filter(|source| !identity::is_sure(person, source))
+        .collect();
+    let apart: Vec<Apart> = unsure
+        .iter()
+        .filter(|source| source.summary.is_some())
+        .map(|source| identity::apart(person, source, clock))
+        .collect();
     let allergies = allergies::block(&sure, &apart, &counts);
     let (medications, past_medications) = medications::lines(&sure, clock);
     let (problems, past_problems) = problems::lines(&sure);
     let mut flags = flags::conflicts(&sure, &allergies, &medications);
     let more_flags = flags.split_off(flags.len().min(flags::FLAGS_MAX));
-    let mut named: Vec<&str> = medications.iter().flat_map(|line| line.organisations.iter().map(String::as_str)).collect();
+    let mut named: Vec<&str> = medications
+        .iter()
+        .flat_map(|line| line.organisations.iter().map(String::as_str))
+        .collect();
     named.sort_unstable();
     named.dedup();
     View {
@@ -246,10 +269,17 @@ pub fn view(person: &Demographics, sources: &[Source], clock: &Clock) -> View {
         imaging: events::imaging(&sure, clock),
         imaging_gap: organisations::imaging_gap(sources),
         documents: events::documents(sources, clock),
-        organisations: sources.iter().map(|source| organisations::line(source, clock)).collect(),
+        organisations: sources
+            .iter()
+            .map(|source| organisations::line(source, clock))
+            .collect(),
         apart,
-        withheld: sources.iter().any(|source| source.more_on_emergency || source.state == OrgState::SomeWithheld),
-        part2: sources.iter().any(|source| source.obligations.contains(&Obligation::NoRedisclosure)),
+        withheld: sources
+            .iter()
+            .any(|source| source.more_on_emergency || source.state == OrgState::SomeWithheld),
+        part2: sources
+            .iter()
+            .any(|source| source.obligations.contains(&Obligation::NoRedisclosure)),
     }
 }
 
@@ -272,7 +302,12 @@ pub fn recorded_by(recorder: Option<&Recorder>) -> &'static str {
 /// Joins the parts that are not empty with ` · `.
 #[must_use]
 pub fn dotted(parts: &[&str]) -> String {
-    parts.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(" · ")
+    parts
+        .iter()
+        .filter(|part| !part.is_empty())
+        .copied()
+        .collect::<Vec<_>>()
+        .join(" · ")
 }
 
 /// The year of a FHIR date.
@@ -290,7 +325,6 @@ pub fn listed(items: &[String]) -> String {
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
     }
 }
-
 
 #[cfg(test)]
 mod tests;

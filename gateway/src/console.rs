@@ -21,6 +21,11 @@ use hie_protocol::vocabulary::Role;
 use crate::guard::SignedIn;
 use crate::routes::{Access, CLINICIANS, Route};
 
+const DOCUMENT: &str = "/record/{subject}/document/{document}";
+const ORIGINAL: &str = "/record/{subject}/document/{document}/original";
+const STUDY: &str = "/record/{subject}/study/{document}";
+const PICTURE: &str = "/record/{subject}/study/{document}/picture";
+
 /// Roles of the node page.
 pub const OPERATORS: &[Role] = &[Role::Operator];
 /// Roles of the access log.
@@ -28,7 +33,12 @@ pub const AUDITORS: &[Role] = &[Role::Auditor];
 /// Roles of the consent page.
 pub const CONSENT_ADMINISTRATORS: &[Role] = &[Role::ConsentAdministrator];
 /// Roles that look people up.
-pub const FINDERS: &[Role] = &[Role::Physician, Role::Nurse, Role::Pharmacist, Role::ConsentAdministrator];
+pub const FINDERS: &[Role] = &[
+    Role::Physician,
+    Role::Nurse,
+    Role::Pharmacist,
+    Role::ConsentAdministrator,
+];
 
 /// The console's part of the table of routes.
 #[must_use]
@@ -41,28 +51,45 @@ pub fn routes() -> Vec<Route> {
         Route::page(Method::POST, "/theme", Access::Session(&[]), sign_in::theme),
         Route::page(Method::GET, "/find", Access::Session(FINDERS), find::show),
         Route::page(Method::POST, "/find", Access::Session(FINDERS), find::submit),
-        Route::page(Method::POST, "/record", Access::Session(CLINICIANS), find::open),
-        Route::page(Method::GET, "/record/{subject}", Access::Session(CLINICIANS), record::show),
-        Route::page(Method::GET, "/record/{subject}/events", Access::Session(CLINICIANS), record::events),
-        Route::page(Method::GET, "/record/{subject}/plain", Access::Session(CLINICIANS), record::plain),
-        Route::page(Method::POST, "/record/{subject}/close", Access::Session(CLINICIANS), record::close),
-        Route::page(Method::GET, "/record/{subject}/emergency", Access::Session(CLINICIANS), emergency::show),
-        Route::page(Method::POST, "/record/{subject}/emergency", Access::Session(CLINICIANS), emergency::submit),
-        Route::page(Method::GET, "/record/{subject}/document/{document}", Access::Session(CLINICIANS), document::show),
-        Route::page(Method::GET, "/record/{subject}/document/{document}/original", Access::Session(CLINICIANS), document::original),
-        Route::page(Method::GET, "/record/{subject}/study/{document}", Access::Session(CLINICIANS), study::show),
-        Route::page(Method::GET, "/record/{subject}/study/{document}/picture", Access::Session(CLINICIANS), study::picture),
-        Route::page(Method::GET, "/consent/{subject}", Access::Session(CONSENT_ADMINISTRATORS), consent::show),
-        Route::page(Method::POST, "/consent/{subject}", Access::Session(CONSENT_ADMINISTRATORS), consent::submit),
-        Route::page(Method::GET, "/access-log", Access::Session(AUDITORS), access_log::show),
-        Route::page(Method::POST, "/access-log", Access::Session(AUDITORS), access_log::submit),
-        Route::page(Method::POST, "/consent", Access::Session(CONSENT_ADMINISTRATORS), find::choices),
+    ];
+    routes.extend(record_routes());
+    routes.extend(office_routes());
+    routes.extend(assets::routes());
+    routes
+}
+
+/// Pages about one patient's record, for those who treat.
+fn record_routes() -> Vec<Route> {
+    const WHO: Access = Access::Session(CLINICIANS);
+    vec![
+        Route::page(Method::POST, "/record", WHO, find::open),
+        Route::page(Method::GET, "/record/{subject}", WHO, record::show),
+        Route::page(Method::GET, "/record/{subject}/events", WHO, record::events),
+        Route::page(Method::GET, "/record/{subject}/plain", WHO, record::plain),
+        Route::page(Method::POST, "/record/{subject}/close", WHO, record::close),
+        Route::page(Method::GET, "/record/{subject}/emergency", WHO, emergency::show),
+        Route::page(Method::POST, "/record/{subject}/emergency", WHO, emergency::submit),
+        Route::page(Method::GET, DOCUMENT, WHO, document::show),
+        Route::page(Method::GET, ORIGINAL, WHO, document::original),
+        Route::page(Method::GET, STUDY, WHO, study::show),
+        Route::page(Method::GET, PICTURE, WHO, study::picture),
+    ]
+}
+
+/// Pages of the consent administrator, the auditor and the operator.
+fn office_routes() -> Vec<Route> {
+    const CONSENT: Access = Access::Session(CONSENT_ADMINISTRATORS);
+    const AUDIT: Access = Access::Session(AUDITORS);
+    vec![
+        Route::page(Method::POST, "/consent", CONSENT, find::choices),
+        Route::page(Method::GET, "/consent/{subject}", CONSENT, consent::show),
+        Route::page(Method::POST, "/consent/{subject}", CONSENT, consent::submit),
+        Route::page(Method::GET, "/access-log", AUDIT, access_log::show),
+        Route::page(Method::POST, "/access-log", AUDIT, access_log::submit),
         Route::page(Method::GET, "/node", Access::Session(OPERATORS), node::show),
         Route::page(Method::GET, "/livez", Access::Open, node::live),
         Route::page(Method::GET, "/readyz", Access::Open, node::ready),
-    ];
-    routes.extend(assets::routes());
-    routes
+    ]
 }
 
 /// Sends a user to the page of their work.

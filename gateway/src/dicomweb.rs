@@ -48,9 +48,16 @@ pub const DICOM_JSON: &str = "application/dicom+json";
 #[must_use]
 pub fn routes() -> Vec<Route> {
     let store = |path| {
-        Route::new(Dialect::Dicom, Method::POST, path, "RAD-108", Access::Api(STORERS), rad108_store_instances::store)
-            .body_max(rad108_store_instances::STORE_BYTES_MAX)
-            .within(rad108_store_instances::STORE_DEADLINE)
+        Route::new(
+            Dialect::Dicom,
+            Method::POST,
+            path,
+            "RAD-108",
+            Access::Api(STORERS),
+            rad108_store_instances::store,
+        )
+        .body_max(rad108_store_instances::STORE_BYTES_MAX)
+        .within(rad108_store_instances::STORE_DEADLINE)
     };
     let mut routes = vec![store("/dicom-web/studies"), store("/dicom-web/studies/{study}")];
     routes.extend(rad129_query::routes());
@@ -76,13 +83,24 @@ pub fn routes() -> Vec<Route> {
     ] {
         routes.push(reads(path, rad107_rendered::retrieve));
     }
-    routes.push(reads("/dicom-web/studies/{study}/series/{series}/instances/{instance}/bulkdata/{*place}", rad107_bulkdata::retrieve));
+    routes.push(reads(
+        "/dicom-web/studies/{study}/series/{series}/instances/{instance}/bulkdata/{*place}",
+        rad107_bulkdata::retrieve,
+    ));
     routes
 }
 
 /// A route that reads images.
 fn reads<H: axum::handler::Handler<T, Gate>, T: 'static>(path: &'static str, handler: H) -> Route {
-    Route::new(Dialect::Dicom, Method::GET, path, "RAD-107", Access::Api(READERS), handler).within(RETRIEVE_DEADLINE)
+    Route::new(
+        Dialect::Dicom,
+        Method::GET,
+        path,
+        "RAD-107",
+        Access::Api(READERS),
+        handler,
+    )
+    .within(RETRIEVE_DEADLINE)
 }
 
 /// The public base of DICOMweb: beside the FHIR base.
@@ -112,7 +130,9 @@ impl FromRequestParts<Gate> for Below {
 
     async fn from_request_parts(parts: &mut Parts, gate: &Gate) -> Result<Self, Response> {
         let bad = |words: &str| Problem::with(gate, Fault::Of(Class::Invalid), words).respond(gate, Dialect::Dicom);
-        let given = RawPathParams::from_request_parts(parts, gate).await.map_err(|_| bad("The path is not UTF-8."))?;
+        let given = RawPathParams::from_request_parts(parts, gate)
+            .await
+            .map_err(|_| bad("The path is not UTF-8."))?;
         let mut below = Self::default();
         for (name, value) in &given {
             let place = match name {
@@ -141,15 +161,26 @@ impl Below {
             limit: INSTANCES_MAX,
             ..ImagingQuery::default()
         };
-        let found = gate.ports.archive.retrieve(caller, query).await.map_err(|error| failed(gate, Dialect::Dicom, &error))?;
-        if found.is_empty() { Err(refused(gate, Dialect::Dicom, Fault::Nothing)) } else { Ok(found) }
+        let found = gate
+            .ports
+            .archive
+            .retrieve(caller, query)
+            .await
+            .map_err(|error| failed(gate, Dialect::Dicom, &error))?;
+        if found.is_empty() {
+            Err(refused(gate, Dialect::Dicom, Fault::Nothing))
+        } else {
+            Ok(found)
+        }
     }
 
     /// The one instance that the path names, read whole.
     pub async fn one(&self, gate: &Gate, caller: &Caller) -> Result<(InstanceContent, Bytes), Response> {
         let found = self.instances(gate, caller).await?.into_iter().next();
         let content = found.ok_or_else(|| refused(gate, Dialect::Dicom, Fault::Nothing))?;
-        let bytes = whole(&content).await.map_err(|error| failed(gate, Dialect::Dicom, &error))?;
+        let bytes = whole(&content)
+            .await
+            .map_err(|error| failed(gate, Dialect::Dicom, &error))?;
         Ok((content, bytes))
     }
 }
@@ -162,9 +193,15 @@ pub fn instance_url(base: &str, study: &str, series: &str, instance: &str) -> St
 
 /// Reads an instance whole, within [`INSTANCE_BYTES_MAX`].
 pub async fn whole(content: &InstanceContent) -> Answer<Bytes> {
-    let too_large = || PortError { class: Class::Unavailable, what: "This instance is too large to be taken apart: retrieve it whole.".to_owned() };
+    let too_large = || PortError {
+        class: Class::Unavailable,
+        what: "This instance is too large to be taken apart: retrieve it whole.".to_owned(),
+    };
     let body = (content.read)().await?;
-    let size = usize::try_from(body.size).ok().filter(|size| *size <= INSTANCE_BYTES_MAX).ok_or_else(too_large)?;
+    let size = usize::try_from(body.size)
+        .ok()
+        .filter(|size| *size <= INSTANCE_BYTES_MAX)
+        .ok_or_else(too_large)?;
     let mut bytes = BytesMut::with_capacity(size);
     let mut stream = body.stream;
     while let Some(chunk) = stream.next().await {
@@ -179,10 +216,16 @@ pub async fn whole(content: &InstanceContent) -> Answer<Bytes> {
 
 /// Runs work over an instance's bytes off the event loop.
 pub async fn work<T: Send + 'static>(job: impl FnOnce() -> Result<T, DicomError> + Send + 'static) -> Answer<T> {
-    let broken = |what: String| PortError { class: Class::Broken, what };
+    let broken = |what: String| PortError {
+        class: Class::Broken,
+        what,
+    };
     match tokio::task::spawn_blocking(job).await {
         Ok(Ok(done)) => Ok(done),
-        Ok(Err(DicomError::Unsupported { reason })) => Err(PortError { class: Class::Invalid, what: reason }),
+        Ok(Err(DicomError::Unsupported { reason })) => Err(PortError {
+            class: Class::Invalid,
+            what: reason,
+        }),
         Ok(Err(error)) => Err(broken(format!("a stored instance cannot be read: {error}"))),
         Err(_) => Err(broken("the work on an instance was cut off".to_owned())),
     }

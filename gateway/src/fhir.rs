@@ -34,8 +34,13 @@ use crate::routes::{Access, Declares, Route};
 /// Roles that read clinical data over the API.
 pub const READERS: &[Role] = &[Role::Physician, Role::Nurse, Role::Pharmacist, Role::System];
 /// Roles that look patients up over the API.
-pub const PATIENT_READERS: &[Role] =
-    &[Role::Physician, Role::Nurse, Role::Pharmacist, Role::System, Role::ConsentAdministrator];
+pub const PATIENT_READERS: &[Role] = &[
+    Role::Physician,
+    Role::Nurse,
+    Role::Pharmacist,
+    Role::System,
+    Role::ConsentAdministrator,
+];
 /// Roles that record the patient's choices.
 pub const CONSENT_WRITERS: &[Role] = &[Role::ConsentAdministrator];
 /// Roles that read the patient's choices.
@@ -45,10 +50,15 @@ pub const CONSENT_READERS: &[Role] = &[Role::ConsentAdministrator, Role::Physici
 #[must_use]
 pub fn routes() -> Vec<Route> {
     let pages = Arc::new(Pages::default());
-    let declares = |resource, interaction, search| Declares { resource, interaction, search };
-    let route = |method, path, transaction, access| RouteOf { method, path, transaction, access };
     let mut routes = vec![
-        Route::new(Dialect::Fhir, Method::GET, "/fhir/metadata", "capabilities", Access::Open, capability::metadata),
+        Route::new(
+            Dialect::Fhir,
+            Method::GET,
+            "/fhir/metadata",
+            "capabilities",
+            Access::Open,
+            capability::metadata,
+        ),
         route(Method::GET, "/fhir/Patient/{id}", "ITI-78", PATIENT_READERS)
             .with(iti78::read)
             .declaring(declares("Patient", "read", &[])),
@@ -68,23 +78,59 @@ pub fn routes() -> Vec<Route> {
     ];
     for (method, path) in [(Method::GET, "/fhir/Patient"), (Method::POST, "/fhir/Patient/_search")] {
         let pages = pages.clone();
-        let handler = move |gate: State<Gate>, caller: Caller, search: Search| iti78::search(gate, caller, search, pages.clone());
+        let handler =
+            move |gate: State<Gate>, caller: Caller, search: Search| iti78::search(gate, caller, search, pages.clone());
         let declared = declares("Patient", "search-type", iti78::PARAMETERS);
-        routes.push(route(method, path, "ITI-78", PATIENT_READERS).with(handler).declaring(declared));
+        routes.push(
+            route(method, path, "ITI-78", PATIENT_READERS)
+                .with(handler)
+                .declaring(declared),
+        );
     }
-    for (method, path) in [(Method::GET, "/fhir/DocumentReference"), (Method::POST, "/fhir/DocumentReference/_search")] {
+    for (method, path) in [
+        (Method::GET, "/fhir/DocumentReference"),
+        (Method::POST, "/fhir/DocumentReference/_search"),
+    ] {
         let pages = pages.clone();
-        let handler = move |gate: State<Gate>, caller: Caller, search: Search| iti67::search(gate, caller, search, pages.clone());
+        let handler =
+            move |gate: State<Gate>, caller: Caller, search: Search| iti67::search(gate, caller, search, pages.clone());
         let declared = declares("DocumentReference", "search-type", iti67::PARAMETERS);
         routes.push(route(method, path, "ITI-67", READERS).with(handler).declaring(declared));
     }
     for (method, path) in [(Method::GET, "/fhir/Consent"), (Method::POST, "/fhir/Consent/_search")] {
         let pages = pages.clone();
-        let handler = move |gate: State<Gate>, caller: Caller, search: Search| iti108::search(gate, caller, search, pages.clone());
+        let handler = move |gate: State<Gate>, caller: Caller, search: Search| {
+            iti108::search(gate, caller, search, pages.clone())
+        };
         let declared = declares("Consent", "search-type", iti108::PARAMETERS);
-        routes.push(route(method, path, "ITI-108", CONSENT_READERS).with(handler).declaring(declared));
+        routes.push(
+            route(method, path, "ITI-108", CONSENT_READERS)
+                .with(handler)
+                .declaring(declared),
+        );
     }
     routes
+}
+
+const fn declares(
+    resource: &'static str,
+    interaction: &'static str,
+    search: &'static [(&'static str, &'static str)],
+) -> Declares {
+    Declares {
+        resource,
+        interaction,
+        search,
+    }
+}
+
+const fn route(method: Method, path: &'static str, transaction: &'static str, access: &'static [Role]) -> RouteOf {
+    RouteOf {
+        method,
+        path,
+        transaction,
+        access,
+    }
 }
 
 struct RouteOf {
@@ -96,7 +142,14 @@ struct RouteOf {
 
 impl RouteOf {
     fn with<H: axum::handler::Handler<T, Gate>, T: 'static>(self, handler: H) -> Route {
-        Route::new(Dialect::Fhir, self.method, self.path, self.transaction, Access::Api(self.access), handler)
+        Route::new(
+            Dialect::Fhir,
+            self.method,
+            self.path,
+            self.transaction,
+            Access::Api(self.access),
+            handler,
+        )
     }
 }
 

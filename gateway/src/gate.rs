@@ -57,7 +57,10 @@ impl Gate {
     /// The time and the offset that times are shown in.
     #[must_use]
     pub fn clock(&self) -> Clock {
-        Clock { now: self.now(), offset_minutes: self.settings.utc_offset_minutes }
+        Clock {
+            now: self.now(),
+            offset_minutes: self.settings.utc_offset_minutes,
+        }
     }
 
     /// The time now.

@@ -61,12 +61,19 @@ impl Fields {
     /// The first value of a field, without spaces around it; none when it is empty.
     #[must_use]
     pub fn one(&self, name: &str) -> Option<&str> {
-        self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.trim()).find(|value| !value.is_empty())
+        self.0
+            .iter()
+            .filter(|(key, _)| key == name)
+            .map(|(_, value)| value.trim())
+            .find(|value| !value.is_empty())
     }
 
     /// All values of a field.
     pub fn all<'f>(&'f self, name: &'f str) -> impl Iterator<Item = &'f str> {
-        self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.0
+            .iter()
+            .filter(move |(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -116,7 +123,11 @@ type Admission<T> = Result<T, Box<Response>>;
 async fn admit(rule: &Rule, mut request: Request) -> Admission<Request> {
     let gate = &rule.gate;
     let refuse = |fault| Box::new(Problem::of(gate, fault).respond(gate, rule.dialect));
-    let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()).and_then(|text| text.parse::<usize>().ok());
+    let length = request
+        .headers()
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse::<usize>().ok());
     if length.is_some_and(|length| length > rule.body_bytes_max) {
         return Err(refuse(Fault::TooLarge));
     }
@@ -131,10 +142,15 @@ async fn admit(rule: &Rule, mut request: Request) -> Admission<Request> {
         Access::Session(roles) => {
             let now = gate.now();
             // A stream that reconnects by itself is no use by a person.
-            let stream = request.headers().get(ACCEPT).is_some_and(|value| value.as_bytes() == b"text/event-stream");
+            let stream = request
+                .headers()
+                .get(ACCEPT)
+                .is_some_and(|value| value.as_bytes() == b"text/event-stream");
             let session = cookie(gate, request.headers()).and_then(|token| gate.sessions.find(token, now, !stream));
             let Some(session) = session else {
-                return Err(Box::new((StatusCode::SEE_OTHER, [(LOCATION, "/sign-in")]).into_response()));
+                return Err(Box::new(
+                    (StatusCode::SEE_OTHER, [(LOCATION, "/sign-in")]).into_response(),
+                ));
             };
             if !session.has_any(roles) {
                 return Err(refuse(Fault::Nothing));
@@ -142,8 +158,15 @@ async fn admit(rule: &Rule, mut request: Request) -> Admission<Request> {
             if request.method() == Method::POST {
                 request = read_form(gate, request, Some(&session)).await?;
             }
-            let theme = cookie_named(request.headers(), THEME_COOKIE).map(Theme::of).unwrap_or_default();
-            let signed_in = SignedIn { session, theme, roles, now };
+            let theme = cookie_named(request.headers(), THEME_COOKIE)
+                .map(Theme::of)
+                .unwrap_or_default();
+            let signed_in = SignedIn {
+                session,
+                theme,
+                roles,
+                now,
+            };
             request.extensions_mut().insert(signed_in.caller());
             request.extensions_mut().insert(signed_in);
         }
@@ -157,7 +180,14 @@ async fn admit(rule: &Rule, mut request: Request) -> Admission<Request> {
 }
 
 fn cookie<'h>(gate: &Gate, headers: &'h HeaderMap) -> Option<&'h str> {
-    cookie_named(headers, if gate.settings.secure { COOKIE_SECURE } else { COOKIE_PLAIN })
+    cookie_named(
+        headers,
+        if gate.settings.secure {
+            COOKIE_SECURE
+        } else {
+            COOKIE_PLAIN
+        },
+    )
 }
 
 fn cookie_named<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
@@ -174,18 +204,26 @@ fn cookie_named<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
 /// Reads a form, refuses one from another site or without the session's token.
 async fn read_form(gate: &Gate, request: Request, session: Option<&Session>) -> Admission<Request> {
     let refuse = |fault| Box::new(Problem::of(gate, fault).respond(gate, Dialect::Page));
-    let site = request.headers().get("sec-fetch-site").map(|value| value.as_bytes().to_vec());
+    let site = request
+        .headers()
+        .get("sec-fetch-site")
+        .map(|value| value.as_bytes().to_vec());
     if site.is_some_and(|site| site != b"same-origin" && site != b"none") {
         return Err(refuse(Fault::StaleForm));
     }
     let (mut parts, body) = request.into_parts();
-    let bytes = to_bytes(body, FORM_BYTES_MAX).await.map_err(|_| refuse(Fault::TooLarge))?;
+    let bytes = to_bytes(body, FORM_BYTES_MAX)
+        .await
+        .map_err(|_| refuse(Fault::TooLarge))?;
     let whole = Request::from_parts(parts.clone(), Body::from(bytes));
     let Form(mut fields) = Form::<Vec<(String, String)>>::from_request(whole, &())
         .await
         .map_err(|_| refuse(Fault::Of(Class::Invalid)))?;
     if let Some(session) = session {
-        let token = fields.iter().find(|(name, _)| name == FORM_TOKEN).map(|(_, value)| value.as_str());
+        let token = fields
+            .iter()
+            .find(|(name, _)| name == FORM_TOKEN)
+            .map(|(_, value)| value.as_str());
         if !token.is_some_and(|token| same_secret(token, &session.form_token)) {
             return Err(refuse(Fault::StaleForm));
         }
@@ -195,7 +233,12 @@ async fn read_form(gate: &Gate, request: Request, session: Option<&Session>) -> 
     Ok(Request::from_parts(parts, Body::empty()))
 }
 
-async fn api_caller(gate: &Gate, headers: &HeaderMap, remote: Option<SocketAddr>, roles: &[Role]) -> Result<Caller, Problem> {
+async fn api_caller(
+    gate: &Gate,
+    headers: &HeaderMap,
+    remote: Option<SocketAddr>,
+    roles: &[Role],
+) -> Result<Caller, Problem> {
     let credential = headers
         .get(AUTHORIZATION)
         .filter(|value| value.len() <= AUTHORIZATION_BYTES_MAX)
@@ -203,21 +246,38 @@ async fn api_caller(gate: &Gate, headers: &HeaderMap, remote: Option<SocketAddr>
         .and_then(credential)
         .ok_or_else(|| Problem::of(gate, Fault::NotSignedIn))?;
     let principal = authenticate(gate, credential, remote).await?;
-    let role = principal.roles.iter().copied().find(|role| roles.is_empty() || roles.contains(role));
+    let role = principal
+        .roles
+        .iter()
+        .copied()
+        .find(|role| roles.is_empty() || roles.contains(role));
     let role = role.ok_or_else(|| Problem::of(gate, Fault::RoleMissing))?;
     let (purpose, break_glass) = purpose(gate, headers)?;
-    Ok(Caller { principal, role, purpose, break_glass })
+    Ok(Caller {
+        principal,
+        role,
+        purpose,
+        break_glass,
+    })
 }
 
 /// Checks a credential behind the brake on failures. Wrong and unknown look alike.
-pub async fn authenticate(gate: &Gate, credential: Credential, remote: Option<SocketAddr>) -> Result<Principal, Problem> {
+pub async fn authenticate(
+    gate: &Gate,
+    credential: Credential,
+    remote: Option<SocketAddr>,
+) -> Result<Principal, Problem> {
     let now = gate.now();
     let mut keys = Vec::new();
     if let Credential::Password { account, .. } = &credential {
         keys.push(format!("account {}", account.to_lowercase()));
     }
     keys.extend(remote.map(|remote| format!("address {}", remote.ip())));
-    let wait = keys.iter().map(|key| gate.attempts.wait_ms(key, now)).max().unwrap_or_default();
+    let wait = keys
+        .iter()
+        .map(|key| gate.attempts.wait_ms(key, now))
+        .max()
+        .unwrap_or_default();
     if wait > 0 {
         return Err(Problem::of(gate, Fault::TooMany(wait.div_ceil(1000))));
     }
@@ -244,7 +304,10 @@ fn credential(value: &str) -> Option<Credential> {
     }
     let pair = String::from_utf8(STANDARD.decode(rest.trim()).ok()?).ok()?;
     let (account, password) = pair.split_once(':')?;
-    Some(Credential::Password { account: account.to_owned(), password: password.to_owned() })
+    Some(Credential::Password {
+        account: account.to_owned(),
+        password: password.to_owned(),
+    })
 }
 
 fn purpose(gate: &Gate, headers: &HeaderMap) -> Result<(Purpose, Option<BreakGlass>), Problem> {
@@ -256,7 +319,11 @@ fn purpose(gate: &Gate, headers: &HeaderMap) -> Result<(Purpose, Option<BreakGla
         Some("life-at-risk") => Some(BreakGlassReason::LifeAtRisk),
         Some("care-now") => Some(BreakGlassReason::CareNow),
         Some("risk-to-others") => Some(BreakGlassReason::RiskToOthers),
-        Some(_) => return Err(invalid("X-HIE-Emergency-Reason is life-at-risk, care-now or risk-to-others.")),
+        Some(_) => {
+            return Err(invalid(
+                "X-HIE-Emergency-Reason is life-at-risk, care-now or risk-to-others.",
+            ));
+        }
     };
     match (purpose, reason) {
         (Purpose::Unknown, _) => Err(invalid("X-HIE-Purpose is not a purpose of use that is known here.")),
@@ -265,7 +332,14 @@ fn purpose(gate: &Gate, headers: &HeaderMap) -> Result<(Purpose, Option<BreakGla
             if words.is_empty() || words.chars().count() > CLAIM_TEXT_CHARS_MAX || words.contains('\u{0}') {
                 return Err(invalid("Emergency access needs a few words in X-HIE-Emergency-Words."));
             }
-            Ok((purpose, Some(BreakGlass { reason, words, declared: gate.now() })))
+            Ok((
+                purpose,
+                Some(BreakGlass {
+                    reason,
+                    words,
+                    declared: gate.now(),
+                }),
+            ))
         }
         (Purpose::BreakGlass, None) | (_, Some(_)) => {
             Err(invalid("Purpose BTG and X-HIE-Emergency-Reason go together."))

@@ -16,7 +16,8 @@ pub const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; 
     connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'; \
     require-trusted-types-for 'script'; trusted-types hie";
 /// Content Security Policy of content that came from elsewhere: it may do nothing at all.
-pub const CSP_FOREIGN: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox";
+pub const CSP_FOREIGN: &str =
+    "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox";
 /// HSTS: one year.
 pub const HSTS: &str = "max-age=31536000; includeSubDomains";
 
@@ -31,8 +32,16 @@ pub async fn secure(State(gate): State<Gate>, request: Request, next: Next) -> R
     keep(headers, REFERRER_POLICY, "no-referrer");
     keep(headers, X_CONTENT_TYPE_OPTIONS, "nosniff");
     keep(headers, X_FRAME_OPTIONS, "DENY");
-    keep(headers, HeaderName::from_static("cross-origin-opener-policy"), "same-origin");
-    keep(headers, HeaderName::from_static("cross-origin-resource-policy"), "same-origin");
+    keep(
+        headers,
+        HeaderName::from_static("cross-origin-opener-policy"),
+        "same-origin",
+    );
+    keep(
+        headers,
+        HeaderName::from_static("cross-origin-resource-policy"),
+        "same-origin",
+    );
     keep(headers, HeaderName::from_static("permissions-policy"), PERMISSIONS);
     if gate.settings.secure {
         keep(headers, STRICT_TRANSPORT_SECURITY, HSTS);

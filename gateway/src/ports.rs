@@ -190,6 +190,10 @@ pub struct DocumentCard {
 
 /// What happens while a record opens, organisation by organisation.
 #[derive(Clone)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all events are the large variant, one for each organisation"
+)]
 pub enum RecordEvent {
     /// The organisations that will be asked.
     Asking(Vec<OrgAnswer>),
@@ -270,19 +274,37 @@ pub struct DocumentsAnswer {
 /// People: local and across the region.
 pub trait People: Send + Sync + 'static {
     /// Finds people. Audited.
-    fn find<'a>(&'a self, caller: &'a Caller, query: PersonQuery) -> BoxFuture<'a, Answer<(Vec<PersonHit>, Completeness)>>;
+    fn find<'a>(
+        &'a self,
+        caller: &'a Caller,
+        query: PersonQuery,
+    ) -> BoxFuture<'a, Answer<(Vec<PersonHit>, Completeness)>>;
     /// Who a subject is, or none if the handle is not this user's.
     fn subject<'a>(&'a self, caller: &'a Caller, subject: &'a SubjectRef) -> BoxFuture<'a, Answer<Option<PersonHit>>>;
     /// FHIR Patient resources of this node that match; `id` reads one.
-    fn patients<'a>(&'a self, caller: &'a Caller, query: PersonQuery, id: Option<String>) -> BoxFuture<'a, Answer<Vec<Value>>>;
+    fn patients<'a>(
+        &'a self,
+        caller: &'a Caller,
+        query: PersonQuery,
+        id: Option<String>,
+    ) -> BoxFuture<'a, Answer<Vec<Value>>>;
 }
 
 /// Records across the region.
 pub trait Records: Send + Sync + 'static {
     /// Opens a subject's record: asks every organisation that points to it, streams the answers.
-    fn open<'a>(&'a self, caller: &'a Caller, subject: &'a SubjectRef) -> BoxFuture<'a, Answer<BoxStream<'static, RecordEvent>>>;
+    fn open<'a>(
+        &'a self,
+        caller: &'a Caller,
+        subject: &'a SubjectRef,
+    ) -> BoxFuture<'a, Answer<BoxStream<'static, RecordEvent>>>;
     /// Document search for FHIR (ITI-67). Unknown patient: an empty, complete answer.
-    fn documents<'a>(&'a self, caller: &'a Caller, patient: PatientSelector, filter: DocumentFilter) -> BoxFuture<'a, Answer<DocumentsAnswer>>;
+    fn documents<'a>(
+        &'a self,
+        caller: &'a Caller,
+        patient: PatientSelector,
+        filter: DocumentFilter,
+    ) -> BoxFuture<'a, Answer<DocumentsAnswer>>;
     /// What a document is.
     fn card<'a>(&'a self, caller: &'a Caller, document: &'a DocumentRef) -> BoxFuture<'a, Answer<DocumentCard>>;
     /// Content of a document from byte `from` on, wherever it is held.
@@ -290,7 +312,8 @@ pub trait Records: Send + Sync + 'static {
     /// A study's manifest.
     fn study<'a>(&'a self, caller: &'a Caller, document: &'a DocumentRef) -> BoxFuture<'a, Answer<StudyManifest>>;
     /// The n-th instance of a study in manifest order (a DICOM part-10 file).
-    fn instance<'a>(&'a self, caller: &'a Caller, document: &'a DocumentRef, index: u32) -> BoxFuture<'a, Answer<Body>>;
+    fn instance<'a>(&'a self, caller: &'a Caller, document: &'a DocumentRef, index: u32)
+    -> BoxFuture<'a, Answer<Body>>;
 }
 
 /// What became of one stored DICOM instance.
@@ -339,9 +362,19 @@ pub enum ImagingLevel {
 /// This node's own archive, for DICOMweb.
 pub trait Archive: Send + Sync + 'static {
     /// Stores one instance (part-10 bytes); returns after it is durable. `study` is set for STOW to a study.
-    fn store<'a>(&'a self, caller: &'a Caller, study: Option<String>, bytes: Bytes) -> BoxFuture<'a, Answer<StoredInstance>>;
+    fn store<'a>(
+        &'a self,
+        caller: &'a Caller,
+        study: Option<String>,
+        bytes: Bytes,
+    ) -> BoxFuture<'a, Answer<StoredInstance>>;
     /// QIDO-RS: DICOM JSON objects and whether more follow.
-    fn query<'a>(&'a self, caller: &'a Caller, level: ImagingLevel, query: ImagingQuery) -> BoxFuture<'a, Answer<(Vec<Value>, bool)>>;
+    fn query<'a>(
+        &'a self,
+        caller: &'a Caller,
+        level: ImagingLevel,
+        query: ImagingQuery,
+    ) -> BoxFuture<'a, Answer<(Vec<Value>, bool)>>;
     /// Instances below a study, series or one instance, in viewing order; each decided and audited.
     /// An empty list: nothing here that the caller may know of.
     fn retrieve<'a>(&'a self, caller: &'a Caller, query: ImagingQuery) -> BoxFuture<'a, Answer<Vec<InstanceContent>>>;
@@ -371,9 +404,20 @@ pub trait Consents: Send + Sync + 'static {
     /// Records a FHIR Consent; returns it with its id once it is durable and in force here.
     fn create<'a>(&'a self, caller: &'a Caller, consent: Value) -> BoxFuture<'a, Answer<Value>>;
     /// Searches by patient (and status). `id` reads one.
-    fn search<'a>(&'a self, caller: &'a Caller, patient: Option<PatientSelector>, status: Option<String>, id: Option<String>) -> BoxFuture<'a, Answer<Vec<Value>>>;
+    fn search<'a>(
+        &'a self,
+        caller: &'a Caller,
+        patient: Option<PatientSelector>,
+        status: Option<String>,
+        id: Option<String>,
+    ) -> BoxFuture<'a, Answer<Vec<Value>>>;
     /// Who could see what, and why, for a local patient: rows of (who, what, permitted, why) in words.
-    fn preview<'a>(&'a self, caller: &'a Caller, patient: PatientSelector, draft: Option<Value>) -> BoxFuture<'a, Answer<Vec<ConsentRow>>>;
+    fn preview<'a>(
+        &'a self,
+        caller: &'a Caller,
+        patient: PatientSelector,
+        draft: Option<Value>,
+    ) -> BoxFuture<'a, Answer<Vec<ConsentRow>>>;
 }
 
 /// A row of the consent preview.
@@ -435,7 +479,11 @@ pub struct AccessProof {
 /// The audit log, for auditors.
 pub trait AccessLog: Send + Sync + 'static {
     /// Searches; itself audited.
-    fn search<'a>(&'a self, caller: &'a Caller, query: AccessQuery) -> BoxFuture<'a, Answer<(Vec<AccessEntry>, AccessProof)>>;
+    fn search<'a>(
+        &'a self,
+        caller: &'a Caller,
+        query: AccessQuery,
+    ) -> BoxFuture<'a, Answer<(Vec<AccessEntry>, AccessProof)>>;
 }
 
 /// Accounts.

@@ -107,7 +107,9 @@ impl Fault {
             Self::Of(Class::Invalid) => "The request could not be read. Check it and send it again.",
             Self::Of(Class::Refused) | Self::Nothing => "There is nothing here that you can see.",
             Self::Of(Class::Unavailable) => "This cannot be answered now. Try again.",
-            Self::Of(Class::Misbehaved) => "Another organisation sent an answer that could not be used. Try again, or phone them.",
+            Self::Of(Class::Misbehaved) => {
+                "Another organisation sent an answer that could not be used. Try again, or phone them."
+            }
             Self::Of(Class::Broken) => "Something failed here. Your IT team can find it by the reference.",
             Self::NotSignedIn => "Sign in first.",
             Self::RoleMissing => "Your role does not include this.",
@@ -145,13 +147,24 @@ impl Problem {
     /// A failure with words of one's own: safe to show, without personal data.
     #[must_use]
     pub fn with(gate: &Gate, fault: Fault, words: &str) -> Self {
-        let reference = gate.ports.node.random().iter().take(3).map(|byte| format!("{byte:02X}")).collect::<String>();
+        let reference = gate
+            .ports
+            .node
+            .random()
+            .iter()
+            .take(3)
+            .map(|byte| format!("{byte:02X}"))
+            .collect::<String>();
         if fault.status().is_server_error() {
             tracing::warn!(reference, fault = ?fault, words, "answered with a failure");
         } else {
             tracing::info!(reference, fault = ?fault, "answered with a refusal");
         }
-        Self { fault, words: words.to_owned(), reference }
+        Self {
+            fault,
+            words: words.to_owned(),
+            reference,
+        }
     }
 
     /// A port's failure. The words of *Invalid* and *Unavailable* are shown; the others' go to the log alone.
@@ -174,7 +187,11 @@ impl Problem {
         let status = self.fault.status();
         let mut response = match dialect {
             Dialect::Page => {
-                let page = ProblemPage { organisation: &gate.settings.organisation, words: &self.words, reference: &self.reference };
+                let page = ProblemPage {
+                    organisation: &gate.settings.organisation,
+                    words: &self.words,
+                    reference: &self.reference,
+                };
                 page.respond(status)
             }
             Dialect::Fhir => (status, [(CONTENT_TYPE, FHIR_JSON)], self.outcome().to_string()).into_response(),
@@ -186,7 +203,10 @@ impl Problem {
         };
         let headers = response.headers_mut();
         if self.fault == Fault::NotSignedIn && dialect != Dialect::Page {
-            headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"hie\", charset=\"UTF-8\""));
+            headers.append(
+                WWW_AUTHENTICATE,
+                HeaderValue::from_static("Basic realm=\"hie\", charset=\"UTF-8\""),
+            );
             headers.append(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"hie\""));
         }
         if let Fault::TooMany(seconds) = self.fault {

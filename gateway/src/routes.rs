@@ -76,7 +76,12 @@ pub struct Route {
 
 impl Route {
     /// A route of the console.
-    pub fn page<H: Handler<T, Gate>, T: 'static>(method: Method, path: &'static str, requires: Access, handler: H) -> Self {
+    pub fn page<H: Handler<T, Gate>, T: 'static>(
+        method: Method,
+        path: &'static str,
+        requires: Access,
+        handler: H,
+    ) -> Self {
         Self::new(Dialect::Page, method, path, "console", requires, handler)
     }
 
@@ -138,7 +143,13 @@ pub fn table() -> Vec<Route> {
 pub fn router(gate: Gate) -> Router {
     let mut router = Router::new();
     for route in table() {
-        let rule = guard::Rule { gate: gate.clone(), requires: route.requires, dialect: route.dialect, deadline: route.deadline, body_bytes_max: route.body_bytes_max };
+        let rule = guard::Rule {
+            gate: gate.clone(),
+            requires: route.requires,
+            dialect: route.dialect,
+            deadline: route.deadline,
+            body_bytes_max: route.body_bytes_max,
+        };
         let handler = route
             .handler
             .route_layer(from_fn_with_state(rule, guard::check))

@@ -101,7 +101,9 @@ pub fn start(address: SocketAddr, edge: Edge, app: Router) -> Result<Running, Se
     let task = match edge {
         Edge::Tls(config) => {
             let config = RustlsConfig::from_config(with_alpn(config));
-            let mut server = axum_server::from_tcp_rustls(listener, config).map_err(bind)?.handle(handle.clone());
+            let mut server = axum_server::from_tcp_rustls(listener, config)
+                .map_err(bind)?
+                .handle(handle.clone());
             limit(&mut server);
             tokio::spawn(server.serve(service))
         }
@@ -111,7 +113,11 @@ pub fn start(address: SocketAddr, edge: Edge, app: Router) -> Result<Running, Se
             tokio::spawn(server.serve(service))
         }
     };
-    Ok(Running { address: bound, handle, task })
+    Ok(Running {
+        address: bound,
+        handle,
+        task,
+    })
 }
 
 fn with_alpn(config: Arc<ServerConfig>) -> Arc<ServerConfig> {

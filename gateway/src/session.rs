@@ -103,14 +103,24 @@ impl Session {
     /// declaration and its purpose go along.
     #[must_use]
     pub fn caller(&self, roles: &[Role], about: Option<&SubjectRef>, now: Millis) -> Caller {
-        let role = self.role_of(roles).or_else(|| self.principal.roles.first().copied()).unwrap_or(Role::Unknown);
-        let break_glass = about.and_then(|subject| self.emergency(subject, now)).map(|emergency| emergency.declared.clone());
+        let role = self
+            .role_of(roles)
+            .or_else(|| self.principal.roles.first().copied())
+            .unwrap_or(Role::Unknown);
+        let break_glass = about
+            .and_then(|subject| self.emergency(subject, now))
+            .map(|emergency| emergency.declared.clone());
         let purpose = match (&break_glass, role) {
             (Some(_), _) => Purpose::BreakGlass,
             (None, Role::Auditor | Role::Operator | Role::ConsentAdministrator) => Purpose::Operations,
             (None, _) => Purpose::Treatment,
         };
-        Caller { principal: self.principal.clone(), role, purpose, break_glass }
+        Caller {
+            principal: self.principal.clone(),
+            role,
+            purpose,
+            break_glass,
+        }
     }
 }
 
@@ -179,7 +189,9 @@ impl Sessions {
     #[must_use]
     pub fn declare(&self, id: SessionId, subject: SubjectRef, emergency: Emergency, now: Millis) -> bool {
         let mut table = self.table();
-        let Some(session) = table.get_mut(&id) else { return false };
+        let Some(session) = table.get_mut(&id) else {
+            return false;
+        };
         session.emergencies.retain(|_, other| now < other.ends);
         if session.emergencies.len() >= EMERGENCIES_MAX {
             return false;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, StreamExt};
+use hie_gateway_dialect::dicom::render::render;
 use hie_protocol::id::{ContentHash, Millis, OrgId};
 use hie_protocol::refusal::Class;
 use hie_protocol::retrieval::StudyManifest;
@@ -23,9 +24,9 @@ mod archive;
 
 use crate::ports::{
     AccessEntry, AccessLog, AccessProof, AccessQuery, Accounts, Answer, Body, Caller, Completeness, ConsentRow,
-    Consents, Credential, DocumentCard, DocumentFilter, DocumentRef, DocumentsAnswer, FrameRenderer, Health,
-    NodeState, PatientSelector, People, PersonHit, PersonQuery, PortError, Ports, Principal,
-    RecordEvent, Records, SubjectRef, Window,
+    Consents, Credential, DocumentCard, DocumentFilter, DocumentRef, DocumentsAnswer, FrameRenderer, Health, NodeState,
+    PatientSelector, People, PersonHit, PersonQuery, PortError, Ports, Principal, RecordEvent, Records, SubjectRef,
+    Window,
 };
 
 pub mod region;
@@ -100,7 +101,9 @@ impl Twin {
     /// A twin of this world.
     #[must_use]
     pub fn new(world: World) -> Arc<Self> {
-        Arc::new(Self { world: Mutex::new(world) })
+        Arc::new(Self {
+            world: Mutex::new(world),
+        })
     }
 
     /// The world, to look at or change.
@@ -127,19 +130,30 @@ impl Twin {
     #[must_use]
     pub fn feed(&self, subject: &SubjectRef) -> mpsc::Sender<RecordEvent> {
         let (sender, receiver) = mpsc::channel(FEED_EVENTS_MAX);
-        self.world().feeds.entry(subject.clone()).or_default().push_back(receiver);
+        self.world()
+            .feeds
+            .entry(subject.clone())
+            .or_default()
+            .push_back(receiver);
         sender
     }
 
     fn held(&self, document: &DocumentRef) -> Answer<HeldDocument> {
         let world = self.world();
         world.failing()?;
-        world.documents.get(document).cloned().ok_or_else(|| error(Class::Refused, "no such document"))
+        world
+            .documents
+            .get(document)
+            .cloned()
+            .ok_or_else(|| error(Class::Refused, "no such document"))
     }
 
     fn completeness(&self) -> Completeness {
         let world = self.world();
-        world.search.clone().unwrap_or(Completeness::Complete { as_of: world.now })
+        world
+            .search
+            .clone()
+            .unwrap_or(Completeness::Complete { as_of: world.now })
     }
 }
 
@@ -150,7 +164,10 @@ impl World {
 }
 
 fn error(class: Class, what: &str) -> PortError {
-    PortError { class, what: what.to_owned() }
+    PortError {
+        class,
+        what: what.to_owned(),
+    }
 }
 
 fn ready<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {
@@ -164,39 +181,78 @@ pub fn body(content_type: &str, content: Bytes, from: u64) -> Body {
     let size = content.len() as u64;
     let start = usize::try_from(from).unwrap_or(usize::MAX).min(content.len());
     let rest = content.slice(start..);
-    Body { content_type: content_type.to_owned(), size, hash, stream: stream::iter([Ok(rest)]).boxed() }
+    Body {
+        content_type: content_type.to_owned(),
+        size,
+        hash,
+        stream: stream::iter([Ok(rest)]).boxed(),
+    }
 }
 
 impl People for Twin {
-    fn find<'a>(&'a self, _caller: &'a Caller, query: PersonQuery) -> BoxFuture<'a, Answer<(Vec<PersonHit>, Completeness)>> {
+    fn find<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        query: PersonQuery,
+    ) -> BoxFuture<'a, Answer<(Vec<PersonHit>, Completeness)>> {
         let completeness = self.completeness();
         let world = self.world();
         if let Err(error) = world.failing() {
             return ready(Err(error));
         }
-        let mut words: Vec<String> = query.text.unwrap_or_default().split_whitespace().map(str::to_lowercase).collect();
+        let mut words: Vec<String> = query
+            .text
+            .unwrap_or_default()
+            .split_whitespace()
+            .map(str::to_lowercase)
+            .collect();
         words.extend(query.demographics.names.iter().map(|name| name.family.to_lowercase()));
         let named = |hit: &&PersonHit| {
-            let family = hit.demographics.names.first().map(|name| name.family.to_lowercase()).unwrap_or_default();
-            words.iter().any(|word| !word.is_empty() && family.contains(word.as_str()))
+            let family = hit
+                .demographics
+                .names
+                .first()
+                .map(|name| name.family.to_lowercase())
+                .unwrap_or_default();
+            words
+                .iter()
+                .any(|word| !word.is_empty() && family.contains(word.as_str()))
         };
         let hits = world.people.iter().filter(named).cloned().collect();
         ready(Ok((hits, completeness)))
     }
 
     fn subject<'a>(&'a self, _caller: &'a Caller, subject: &'a SubjectRef) -> BoxFuture<'a, Answer<Option<PersonHit>>> {
-        ready(Ok(self.world().people.iter().find(|hit| hit.subject == *subject).cloned()))
+        ready(Ok(self
+            .world()
+            .people
+            .iter()
+            .find(|hit| hit.subject == *subject)
+            .cloned()))
     }
 
-    fn patients<'a>(&'a self, _caller: &'a Caller, _query: PersonQuery, id: Option<String>) -> BoxFuture<'a, Answer<Vec<Value>>> {
+    fn patients<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        _query: PersonQuery,
+        id: Option<String>,
+    ) -> BoxFuture<'a, Answer<Vec<Value>>> {
         let world = self.world();
         let wanted = |patient: &&Value| id.is_none() || patient.get("id").and_then(Value::as_str) == id.as_deref();
-        ready(world.failing().map(|()| world.patients.iter().filter(wanted).cloned().collect()))
+        ready(
+            world
+                .failing()
+                .map(|()| world.patients.iter().filter(wanted).cloned().collect()),
+        )
     }
 }
 
 impl Records for Twin {
-    fn open<'a>(&'a self, caller: &'a Caller, subject: &'a SubjectRef) -> BoxFuture<'a, Answer<BoxStream<'static, RecordEvent>>> {
+    fn open<'a>(
+        &'a self,
+        caller: &'a Caller,
+        subject: &'a SubjectRef,
+    ) -> BoxFuture<'a, Answer<BoxStream<'static, RecordEvent>>> {
         let mut world = self.world();
         if let Err(error) = world.failing() {
             return ready(Err(error));
@@ -209,10 +265,19 @@ impl Records for Twin {
             return ready(Ok(tokio_stream::wrappers::ReceiverStream::new(feed).boxed()));
         }
         let events = world.records.get(subject).cloned();
-        ready(events.map(|events| stream::iter(events).boxed()).ok_or_else(|| error(Class::Refused, "no such subject")))
+        ready(
+            events
+                .map(|events| stream::iter(events).boxed())
+                .ok_or_else(|| error(Class::Refused, "no such subject")),
+        )
     }
 
-    fn documents<'a>(&'a self, _caller: &'a Caller, patient: PatientSelector, _filter: DocumentFilter) -> BoxFuture<'a, Answer<DocumentsAnswer>> {
+    fn documents<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        patient: PatientSelector,
+        _filter: DocumentFilter,
+    ) -> BoxFuture<'a, Answer<DocumentsAnswer>> {
         let completeness = self.completeness();
         let world = self.world();
         let documents = world.documents.values().map(|held| held.card.clone()).collect();
@@ -220,7 +285,11 @@ impl Records for Twin {
             PatientSelector::Id(id) => Some(id),
             PatientSelector::Identifier { .. } => None,
         };
-        ready(world.failing().map(|()| DocumentsAnswer { patient, documents, completeness }))
+        ready(world.failing().map(|()| DocumentsAnswer {
+            patient,
+            documents,
+            completeness,
+        }))
     }
 
     fn card<'a>(&'a self, _caller: &'a Caller, document: &'a DocumentRef) -> BoxFuture<'a, Answer<DocumentCard>> {
@@ -228,14 +297,25 @@ impl Records for Twin {
     }
 
     fn content<'a>(&'a self, _caller: &'a Caller, document: &'a DocumentRef, from: u64) -> BoxFuture<'a, Answer<Body>> {
-        ready(self.held(document).map(|held| body(&held.card.meta.content_type, held.content, from)))
+        ready(
+            self.held(document)
+                .map(|held| body(&held.card.meta.content_type, held.content, from)),
+        )
     }
 
     fn study<'a>(&'a self, _caller: &'a Caller, document: &'a DocumentRef) -> BoxFuture<'a, Answer<StudyManifest>> {
-        ready(self.held(document).and_then(|held| held.study.ok_or_else(|| error(Class::Refused, "not a study"))))
+        ready(
+            self.held(document)
+                .and_then(|held| held.study.ok_or_else(|| error(Class::Refused, "not a study"))),
+        )
     }
 
-    fn instance<'a>(&'a self, _caller: &'a Caller, document: &'a DocumentRef, index: u32) -> BoxFuture<'a, Answer<Body>> {
+    fn instance<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        document: &'a DocumentRef,
+        index: u32,
+    ) -> BoxFuture<'a, Answer<Body>> {
         let found = self.held(document).and_then(|held| {
             let instance = held.instances.get(index as usize).cloned().flatten();
             instance.ok_or_else(|| error(Class::Unavailable, "the picture did not arrive"))
@@ -255,29 +335,59 @@ impl Consents for Twin {
         ready(Ok(consent))
     }
 
-    fn search<'a>(&'a self, _caller: &'a Caller, _patient: Option<PatientSelector>, _status: Option<String>, id: Option<String>) -> BoxFuture<'a, Answer<Vec<Value>>> {
+    fn search<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        _patient: Option<PatientSelector>,
+        _status: Option<String>,
+        id: Option<String>,
+    ) -> BoxFuture<'a, Answer<Vec<Value>>> {
         let world = self.world();
         let wanted = |consent: &&Value| id.is_none() || consent.get("id").and_then(Value::as_str) == id.as_deref();
         ready(Ok(world.consents.iter().filter(wanted).cloned().collect()))
     }
 
-    fn preview<'a>(&'a self, _caller: &'a Caller, _patient: PatientSelector, _draft: Option<Value>) -> BoxFuture<'a, Answer<Vec<ConsentRow>>> {
+    fn preview<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        _patient: PatientSelector,
+        _draft: Option<Value>,
+    ) -> BoxFuture<'a, Answer<Vec<ConsentRow>>> {
         ready(Ok(self.world().preview.clone()))
     }
 }
 
 impl AccessLog for Twin {
-    fn search<'a>(&'a self, _caller: &'a Caller, query: AccessQuery) -> BoxFuture<'a, Answer<(Vec<AccessEntry>, AccessProof)>> {
+    fn search<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        query: AccessQuery,
+    ) -> BoxFuture<'a, Answer<(Vec<AccessEntry>, AccessProof)>> {
         let mut world = self.world();
         let text = query.text.clone().unwrap_or_default().to_lowercase();
         let before = query.before.unwrap_or(u64::MAX);
         let wanted = |entry: &&AccessEntry| {
-            entry.index < before && (!query.emergency_only || entry.emergency) && entry.sentence.to_lowercase().contains(&text)
+            entry.index < before
+                && (!query.emergency_only || entry.emergency)
+                && entry.sentence.to_lowercase().contains(&text)
         };
-        let found: Vec<AccessEntry> = world.accesses.iter().filter(wanted).take(query.limit).cloned().collect();
+        let found: Vec<AccessEntry> = world
+            .accesses
+            .iter()
+            .filter(wanted)
+            .take(query.limit)
+            .cloned()
+            .collect();
         let size = world.accesses.first().map_or(0, |entry| entry.index.saturating_add(1));
         world.asked.push(query);
-        ready(Ok((found, AccessProof { size, checkpoint: format!("twin\n{size}\n"), whole: true })))
+        ready(Ok((
+            found,
+            AccessProof {
+                size,
+                checkpoint: format!("twin\n{size}\n"),
+                whole: true,
+            },
+        )))
     }
 }
 
@@ -314,7 +424,10 @@ impl NodeState for Twin {
         let mut world = self.world();
         world.random = world.random.saturating_add(1);
         let mut bytes = [0_u8; 32];
-        for (to, from) in bytes.iter_mut().zip(digest(&SHA256, &world.random.to_be_bytes()).as_ref()) {
+        for (to, from) in bytes
+            .iter_mut()
+            .zip(digest(&SHA256, &world.random.to_be_bytes()).as_ref())
+        {
             *to = *from;
         }
         bytes
@@ -322,9 +435,17 @@ impl NodeState for Twin {
 }
 
 impl FrameRenderer for Twin {
-    fn render(&self, part10: Bytes, _frame: u32, _px_max: u32, _window: Option<Window>) -> BoxFuture<'_, Answer<Bytes>> {
+    fn render(&self, part10: Bytes, frame: u32, px_max: u32, window: Option<Window>) -> BoxFuture<'_, Answer<Bytes>> {
         // Shows its input when that is a PNG already.
-        let png = part10.starts_with(&[0x89, b'P', b'N', b'G']);
-        ready(if png { Ok(part10) } else { Err(error(Class::Invalid, "unreadable data")) })
+        if part10.starts_with(&[0x89, b'P', b'N', b'G']) {
+            return ready(Ok(part10));
+        }
+        let window = window.map(|window| (window.centre, window.width));
+        let drawn = render(&part10, frame.saturating_add(1), px_max, window);
+        ready(
+            drawn
+                .map(Bytes::from)
+                .map_err(|_| error(Class::Invalid, "unreadable data")),
+        )
     }
 }

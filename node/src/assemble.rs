@@ -139,11 +139,20 @@ fn open_fault(error: &OpenError) -> Fault {
         OpenError::Damaged { .. } => Exit::Integrity,
         _ => Exit::Failed,
     };
-    Fault::new(exit, "The store cannot be opened.", chain(error), "Do what the reason says, then start again.")
+    Fault::new(
+        exit,
+        "The store cannot be opened.",
+        chain(error),
+        "Do what the reason says, then start again.",
+    )
 }
 
 fn broken<E: std::error::Error>(what: &'static str) -> impl FnOnce(E) -> Fault {
-    Fault::because(Exit::Integrity, what, "Restore the node from a backup; the log tells more.")
+    Fault::because(
+        Exit::Integrity,
+        what,
+        "Restore the node from a backup; the log tells more.",
+    )
 }
 
 fn failed<E: std::error::Error>(what: &'static str) -> impl FnOnce(E) -> Fault {
@@ -153,49 +162,112 @@ fn failed<E: std::error::Error>(what: &'static str) -> impl FnOnce(E) -> Fault {
 /// The registry that was last taken, verified against the region's root.
 pub fn held_registry(home: &Home, membership: &Membership) -> Outcome<Registry> {
     let fix = "Run `hie join` again with a new invitation.";
-    let bytes = std::fs::read(home.registry()).map_err(Fault::because(Exit::Config, "The registry cannot be read.", fix))?;
-    let chain = std::fs::read_to_string(home.node_certificate())
-        .map_err(Fault::because(Exit::Config, "The node's certificate cannot be read.", fix))?;
-    let chain = pem::read_all(pem::CERTIFICATE, &chain)
-        .map_err(Fault::because(Exit::Config, "The node's certificate cannot be read.", fix))?;
+    let bytes =
+        std::fs::read(home.registry()).map_err(Fault::because(Exit::Config, "The registry cannot be read.", fix))?;
+    let chain = std::fs::read_to_string(home.node_certificate()).map_err(Fault::because(
+        Exit::Config,
+        "The node's certificate cannot be read.",
+        fix,
+    ))?;
+    let chain = pem::read_all(pem::CERTIFICATE, &chain).map_err(Fault::because(
+        Exit::Config,
+        "The node's certificate cannot be read.",
+        fix,
+    ))?;
     let root = chain.last().cloned().unwrap_or_default();
     if hie_node_pki::x509::fingerprint(&root) != membership.fingerprint()? {
-        return Err(Fault::new(Exit::Refused, "The region's root is not the one that was joined.", "its fingerprint differs", fix));
+        return Err(Fault::new(
+            Exit::Refused,
+            "The region's root is not the one that was joined.",
+            "its fingerprint differs",
+            fix,
+        ));
     }
-    Registry::verify(&bytes, root_public(&root)?, None).map_err(Fault::because(Exit::Refused, "The registry is not trusted.", fix))
+    Registry::verify(&bytes, root_public(&root)?, None).map_err(Fault::because(
+        Exit::Refused,
+        "The registry is not trusted.",
+        fix,
+    ))
 }
 
 /// Opens everything that needs no other node.
 pub fn trade(home: &Home, config: &Config) -> Outcome<(Trade, watch::Sender<Arc<Registry>>)> {
     let membership = Membership::load(home)?;
     let registry = held_registry(home, &membership)?;
-    let signer = Key::load(&home.node_key()).map_err(Fault::because(Exit::Config, "The node's key cannot be read.", "Restore it."))?;
+    let signer = Key::load(&home.node_key()).map_err(Fault::because(
+        Exit::Config,
+        "The node's key cannot be read.",
+        "Restore it.",
+    ))?;
     let (announce, view) = watch::channel(Arc::new(registry));
-    let kek = std::fs::read(home.kek()).map_err(Fault::because(Exit::Config, "The store's key cannot be read.", "Restore secrets/kek."))?;
-    let kek = Kek::from_file_content(&kek).map_err(Fault::because(Exit::Config, "The store's key cannot be read.", "Restore secrets/kek."))?;
+    let kek = std::fs::read(home.kek()).map_err(Fault::because(
+        Exit::Config,
+        "The store's key cannot be read.",
+        "Restore secrets/kek.",
+    ))?;
+    let kek = Kek::from_file_content(&kek).map_err(Fault::because(
+        Exit::Config,
+        "The store's key cannot be read.",
+        "Restore secrets/kek.",
+    ))?;
     let kv: Arc<dyn Kv> = Arc::new(RocksStore::open(&home.store()).map_err(|error| open_fault(&error))?);
     let contents: Arc<dyn ContentStore> = Arc::new(
         ObjectContents::open_directory(&home.content()).map_err(broken("The content store cannot be opened."))?,
     );
     let clock: Arc<dyn Clock> = Arc::new(System);
     let random: Arc<dyn Random> = Arc::new(OsRandom::new());
-    let vault = Vault::open(&kek, Arc::clone(&kv), Arc::clone(&random)).map_err(broken("The store cannot be unsealed."))?;
+    let vault =
+        Vault::open(&kek, Arc::clone(&kv), Arc::clone(&random)).map_err(broken("The store cannot be unsealed."))?;
     let vault = Arc::new(vault);
     let me = membership.organisation.clone();
-    let log_identity = LogIdentity { org: me.clone(), keys: vec![signer.public()] };
+    let log_identity = LogIdentity {
+        org: me.clone(),
+        keys: vec![signer.public()],
+    };
     let node_signer: Arc<dyn hie_node_core::ports::NodeSigner> = Arc::new(signer.clone());
-    let audit = AuditLog::open(&log_identity, Arc::clone(&node_signer), Arc::clone(&kv), Arc::clone(&vault))
-        .map_err(broken("The audit log does not verify; the node does not run."))?;
+    let audit = AuditLog::open(
+        &log_identity,
+        Arc::clone(&node_signer),
+        Arc::clone(&kv),
+        Arc::clone(&vault),
+    )
+    .map_err(broken("The audit log does not verify; the node does not run."))?;
     let audit = Arc::new(audit);
-    let patients = Arc::new(PatientIndex::new(Arc::clone(&kv), Arc::clone(&vault), Arc::clone(&random)));
+    let patients = Arc::new(PatientIndex::new(
+        Arc::clone(&kv),
+        Arc::clone(&vault),
+        Arc::clone(&random),
+    ));
     let resolve = Arc::new(resolver(view.clone()));
-    let policies = Policies::new(Arc::clone(&kv), Arc::clone(&vault), Arc::clone(&random), Arc::clone(&audit), resolve);
+    let policies = Policies::new(
+        Arc::clone(&kv),
+        Arc::clone(&vault),
+        Arc::clone(&random),
+        Arc::clone(&audit),
+        resolve,
+    );
     let policies = Arc::new(policies);
     let records = Records::new(Arc::clone(&kv), Arc::clone(&vault));
-    let intake = Intake::new(records.clone(), Arc::clone(&patients), Arc::clone(&contents), Arc::clone(&audit), Arc::clone(&random));
+    let intake = Intake::new(
+        records.clone(),
+        Arc::clone(&patients),
+        Arc::clone(&contents),
+        Arc::clone(&audit),
+        Arc::clone(&random),
+    );
     let intake = Arc::new(intake);
-    let summaries = Arc::new(Summary { name: config.node.name.clone(), organisation: me.clone() });
-    let door = Door::new(records.clone(), contents, Arc::clone(&patients), Arc::clone(&policies), summaries, Arc::clone(&clock));
+    let summaries = Arc::new(Summary {
+        name: config.node.name.clone(),
+        organisation: me.clone(),
+    });
+    let door = Door::new(
+        records.clone(),
+        contents,
+        Arc::clone(&patients),
+        Arc::clone(&policies),
+        summaries,
+        Arc::clone(&clock),
+    );
     let custodian = Custodian {
         me: me.clone(),
         patients: Arc::clone(&patients),
@@ -211,7 +283,11 @@ pub fn trade(home: &Home, config: &Config) -> Outcome<(Trade, watch::Sender<Arc<
     let accounts = Accounts::open(Arc::clone(&kv), Arc::clone(&vault), Arc::clone(&random));
     let accounts = Arc::new(accounts.map_err(broken("The accounts cannot be opened."))?);
     let name = config.node.name.clone();
-    let fhir = FhirIntake { intake: Arc::clone(&intake), organisation: me.clone(), name: name.clone() };
+    let fhir = FhirIntake {
+        intake: Arc::clone(&intake),
+        organisation: me.clone(),
+        name: name.clone(),
+    };
     let dicom = DicomIntake {
         intake: Arc::clone(&intake),
         records: records.clone(),
@@ -221,8 +297,26 @@ pub fn trade(home: &Home, config: &Config) -> Outcome<(Trade, watch::Sender<Arc<
     };
     let local = Local::new(custodian.clone(), door.clone());
     let trade = Trade {
-        me, name, registry: view, kv, vault, patients, records, intake, policies, audit, log_identity, accounts,
-        custodian, local, fhir, dicom, clock, random, signer, door,
+        me,
+        name,
+        registry: view,
+        kv,
+        vault,
+        patients,
+        records,
+        intake,
+        policies,
+        audit,
+        log_identity,
+        accounts,
+        custodian,
+        local,
+        fhir,
+        dicom,
+        clock,
+        random,
+        signer,
+        door,
     };
     Ok((trade, announce))
 }
@@ -235,7 +329,10 @@ fn resolver(view: RegistryView) -> impl Fn(&str) -> Option<OrgId> + Send + Sync 
             return Some(org);
         }
         let registry = view.borrow();
-        let found = registry.members.iter().find(|member| member.name.eq_ignore_ascii_case(bare));
+        let found = registry
+            .members
+            .iter()
+            .find(|member| member.name.eq_ignore_ascii_case(bare));
         found.map(|member| member.org.clone())
     }
 }
@@ -243,11 +340,21 @@ fn resolver(view: RegistryView) -> impl Fn(&str) -> Option<OrgId> + Send + Sync 
 /// Certificate and key as joined.
 pub fn identity(home: &Home, signer: &Key) -> Outcome<NodeIdentity> {
     let fix = "Run `hie join` again with a new invitation.";
-    let text = std::fs::read_to_string(home.node_certificate())
-        .map_err(Fault::because(Exit::Config, "The node's certificate cannot be read.", fix))?;
-    let chain = pem::read_all(pem::CERTIFICATE, &text)
-        .map_err(Fault::because(Exit::Config, "The node's certificate cannot be read.", fix))?;
-    NodeIdentity::new(signer.clone(), chain).map_err(Fault::because(Exit::Config, "The node's certificate cannot be used.", fix))
+    let text = std::fs::read_to_string(home.node_certificate()).map_err(Fault::because(
+        Exit::Config,
+        "The node's certificate cannot be read.",
+        fix,
+    ))?;
+    let chain = pem::read_all(pem::CERTIFICATE, &text).map_err(Fault::because(
+        Exit::Config,
+        "The node's certificate cannot be read.",
+        fix,
+    ))?;
+    NodeIdentity::new(signer.clone(), chain).map_err(Fault::because(
+        Exit::Config,
+        "The node's certificate cannot be used.",
+        fix,
+    ))
 }
 
 /// The share of the token key, if this node holds one.
@@ -257,9 +364,13 @@ fn share(home: &Home) -> Outcome<Option<KeyShare>> {
         return Ok(None);
     }
     let fix = "Restore secrets/token.share.";
-    let text = std::fs::read_to_string(&path).map_err(Fault::because(Exit::Config, "The token share cannot be read.", fix))?;
-    let bytes = hex::decode(text.trim()).map_err(Fault::because(Exit::Config, "The token share cannot be read.", fix))?;
-    KeyShare::from_bytes(&bytes).map(Some).map_err(Fault::because(Exit::Config, "The token share cannot be used.", fix))
+    let text =
+        std::fs::read_to_string(&path).map_err(Fault::because(Exit::Config, "The token share cannot be read.", fix))?;
+    let bytes =
+        hex::decode(text.trim()).map_err(Fault::because(Exit::Config, "The token share cannot be read.", fix))?;
+    KeyShare::from_bytes(&bytes)
+        .map(Some)
+        .map_err(Fault::because(Exit::Config, "The token share cannot be used.", fix))
 }
 
 /// Starts the channels and joins the trade to the region.
@@ -271,13 +382,24 @@ pub async fn region(
 ) -> Outcome<(Region, Running)> {
     let registry = Arc::clone(&trade.registry.borrow());
     let identity = Arc::new(IdentityCell::new(identity(home, &trade.signer)?));
-    let members = MemberCertificates::from_registry(&registry)
-        .map_err(Fault::because(Exit::Refused, "The registry's certificates cannot be used.", "Ask the region office."))?;
-    let trust = Trust::new(Arc::clone(&identity), Arc::new(MembershipCell::new(members)), Arc::new(System));
+    let members = MemberCertificates::from_registry(&registry).map_err(Fault::because(
+        Exit::Refused,
+        "The registry's certificates cannot be used.",
+        "Ask the region office.",
+    ))?;
+    let trust = Trust::new(
+        Arc::clone(&identity),
+        Arc::new(MembershipCell::new(members)),
+        Arc::new(System),
+    );
     let listen = Some(config.peers.control);
-    let (peers, inbound) = Peers::start(PeerConfig { listen, trust: Arc::clone(&trust), keep_connected: true })
-        .await
-        .map_err(failed("The control channel cannot be opened."))?;
+    let (peers, inbound) = Peers::start(PeerConfig {
+        listen,
+        trust: Arc::clone(&trust),
+        keep_connected: true,
+    })
+    .await
+    .map_err(failed("The control channel cannot be opened."))?;
     let wire: Arc<dyn Wire> = Arc::new(WirePort::new(peers.clone(), trade.registry.clone()));
     let lanes = LaneClient::new(Arc::clone(&trust)).map_err(failed("The bulk lane cannot be prepared."))?;
     let lanes = Arc::new(LanesPort::new(lanes, trade.registry.clone()));
@@ -301,12 +423,25 @@ pub async fn region(
         .map_err(failed("The index cannot be started."))?;
     let epoch = registry.policy.tokens.epoch;
     let authority = share(home)?.map(|share| {
-        let (audit, clock, random) = (Arc::clone(&trade.audit), Arc::clone(&trade.clock), Arc::clone(&trade.random));
+        let (audit, clock, random) = (
+            Arc::clone(&trade.audit),
+            Arc::clone(&trade.clock),
+            Arc::clone(&trade.random),
+        );
         Arc::new(Authority::new(share, epoch, audit, clock, random))
     });
-    let claims = ClaimMaker::new(trade.me.clone(), Arc::clone(&node_signer), Arc::clone(&trade.clock), Arc::clone(&trade.random));
+    let claims = ClaimMaker::new(
+        trade.me.clone(),
+        Arc::clone(&node_signer),
+        Arc::clone(&trade.clock),
+        Arc::clone(&trade.random),
+    );
     let tokens = WireTokens::new(
-        Arc::clone(&wire), trade.registry.clone(), claims.clone(), authority.clone(), Arc::clone(&trade.random),
+        Arc::clone(&wire),
+        trade.registry.clone(),
+        claims.clone(),
+        authority.clone(),
+        Arc::clone(&trade.random),
     );
     let tokens = Arc::new(tokens);
     let publisher = Publisher::new(worker::Parts {
@@ -341,11 +476,29 @@ pub async fn region(
         .map_err(failed("The bulk lane cannot be opened."))?;
     let fanout = Fanout::new(finder.clone(), trade.custodian.clone(), wire, claims);
     let retriever = Retriever::new(
-        trade.me.clone(), lanes, Arc::clone(&trade.audit), trade.registry.clone(), Arc::clone(&trade.clock),
+        trade.me.clone(),
+        lanes,
+        Arc::clone(&trade.audit),
+        trade.registry.clone(),
+        Arc::clone(&trade.clock),
     );
     let region = Region {
-        peers, index, publisher, finder, fanout: Arc::new(fanout), retriever, server,
-        announce: Arc::new(announce), identity,
+        peers,
+        index,
+        publisher,
+        finder,
+        fanout: Arc::new(fanout),
+        retriever,
+        server,
+        announce: Arc::new(announce),
+        identity,
     };
-    Ok((region, Running { inbound, listener, driver }))
+    Ok((
+        region,
+        Running {
+            inbound,
+            listener,
+            driver,
+        },
+    ))
 }

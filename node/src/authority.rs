@@ -162,20 +162,34 @@ pub struct RegionOptions {
 /// Random bytes from the system.
 pub fn random<const N: usize>() -> Outcome<[u8; N]> {
     let mut bytes = [0; N];
-    SystemRandom::new()
-        .fill(&mut bytes)
-        .map_err(|_| Fault::new(Exit::Failed, "No random numbers.", "the system's source failed", "Check the system."))?;
+    SystemRandom::new().fill(&mut bytes).map_err(|_| {
+        Fault::new(
+            Exit::Failed,
+            "No random numbers.",
+            "the system's source failed",
+            "Check the system.",
+        )
+    })?;
     Ok(bytes)
 }
 
 fn lock(folder: &Path) -> Outcome<File> {
     let path = folder.join("lock");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(Fault::because(
-        Exit::Failed,
-        &format!("Cannot open {}.", folder.display()),
-        "Name the authority's folder with --dir; `hie authority init` makes one.",
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(Fault::because(
+            Exit::Failed,
+            &format!("Cannot open {}.", folder.display()),
+            "Name the authority's folder with --dir; `hie authority init` makes one.",
+        ))?;
+    file.lock().map_err(Fault::because(
+        Exit::Busy,
+        "The authority's folder is in use.",
+        "Wait, or stop the other program.",
     ))?;
-    file.lock().map_err(Fault::because(Exit::Busy, "The authority's folder is in use.", "Wait, or stop the other program."))?;
     Ok(file)
 }
 
@@ -190,53 +204,47 @@ impl Authority {
                 "Choose another folder.",
             ));
         }
-        std::fs::create_dir_all(folder).map_err(Fault::because(Exit::Failed, "Cannot make the folder.", "Check the path."))?;
+        std::fs::create_dir_all(folder).map_err(Fault::because(
+            Exit::Failed,
+            "Cannot make the folder.",
+            "Check the path.",
+        ))?;
         let lock = lock(folder)?;
         let broken = |what: &str| format!("Cannot make the region: {what}.");
-        let key = Key::generate(&SystemRandom::new()).map_err(Fault::because(Exit::Failed, &broken("root key"), "Report this."))?;
-        let validity = Validity { not_before: Millis(now.0.saturating_sub(DAY_MS)), not_after: now.plus(ROOT_LIFE_MS) };
-        let root = RegionAuthority::create(key.clone(), &options.name, validity, random::<SERIAL_BYTES>()?)
-            .map_err(Fault::because(Exit::Failed, &broken("root certificate"), "Report this."))?;
-        let seed = random::<64>()?;
-        let mut fill = filler(seed);
-        let (group, shares) = oprf::deal(options.token_threshold, options.token_authorities, &mut fill)
-            .map_err(Fault::because(Exit::Usage, &broken("token key"), "Check --token-threshold and --token-authorities."))?;
-        let points = group.shares().iter().map(|share| (share.index(), PublicKey::new(*share.point()))).collect();
-        let policy = RegionPolicy {
-            consent: options.consent,
-            break_glass: BreakGlassRules { allowed: true, minutes: 60, tell_withheld: true },
-            replicas: 3,
-            write_quorum: 2,
-            record_life_ms: 14 * DAY_MS,
-            tombstone_life_ms: 45 * DAY_MS,
-            tokens: TokenParameters { profile: "norm-1".into(), epoch: 1, threshold: options.token_threshold, authorities: Vec::new() },
+        let key = Key::generate(&SystemRandom::new()).map_err(Fault::because(
+            Exit::Failed,
+            &broken("root key"),
+            "Report this.",
+        ))?;
+        let validity = Validity {
+            not_before: Millis(now.0.saturating_sub(DAY_MS)),
+            not_after: now.plus(ROOT_LIFE_MS),
         };
-        let registry = Registry {
-            region: options.name,
-            version: 0,
-            issued: now,
-            root: root.root().to_vec(),
-            crl: Vec::new(),
-            members: Vec::new(),
-            policy,
+        let root = RegionAuthority::create(key.clone(), &options.name, validity, random::<SERIAL_BYTES>()?).map_err(
+            Fault::because(Exit::Failed, &broken("root certificate"), "Report this."),
+        )?;
+        let state = first_state(options, root.root(), now)?;
+        key.save(&folder.join("root.key")).map_err(Fault::because(
+            Exit::Failed,
+            "Cannot write the root key.",
+            "Check space and permissions.",
+        ))?;
+        write_private(
+            &folder.join("root.pem"),
+            pem::write(pem::CERTIFICATE, root.root()).as_bytes(),
+        )
+        .map_err(Fault::because(
+            Exit::Failed,
+            "Cannot write the root certificate.",
+            "Check space and permissions.",
+        ))?;
+        let mut authority = Self {
+            folder: folder.to_owned(),
+            _lock: lock,
+            signer: key,
+            root,
+            state,
         };
-        let state = State {
-            address: options.address,
-            registry,
-            signed: Bytes::default(),
-            crl_number: 0,
-            issued: Vec::new(),
-            invited: Vec::new(),
-            requested: Vec::new(),
-            shares: shares.iter().map(|share| (share.index(), Bytes(share.to_bytes().to_vec()))).collect(),
-            points,
-            dealt: Vec::new(),
-        };
-        key.save(&folder.join("root.key"))
-            .map_err(Fault::because(Exit::Failed, "Cannot write the root key.", "Check space and permissions."))?;
-        write_private(&folder.join("root.pem"), pem::write(pem::CERTIFICATE, root.root()).as_bytes())
-            .map_err(Fault::because(Exit::Failed, "Cannot write the root certificate.", "Check space and permissions."))?;
-        let mut authority = Self { folder: folder.to_owned(), _lock: lock, signer: key, root, state };
         authority.publish(now)?;
         Ok(authority)
     }
@@ -248,25 +256,52 @@ impl Authority {
         let read = |name: &str| {
             std::fs::read(folder.join(name)).map_err(Fault::because(Exit::Config, &format!("Cannot read {name}."), fix))
         };
-        let state: State = cbor::decode(&read("state.cbor")?, STATE_BYTES_MAX)
-            .map_err(Fault::because(Exit::Integrity, "The authority's state cannot be read.", fix))?;
-        let key = Key::load(&folder.join("root.key"))
-            .map_err(Fault::because(Exit::Integrity, "The root key cannot be read.", fix))?;
-        let certificate = String::from_utf8(read("root.pem")?)
-            .map_err(Fault::because(Exit::Integrity, "The root certificate cannot be read.", fix))?;
-        let certificate = pem::read(pem::CERTIFICATE, &certificate)
-            .map_err(Fault::because(Exit::Integrity, "The root certificate cannot be read.", fix))?;
-        let root = RegionAuthority::open(key.clone(), certificate)
-            .map_err(Fault::because(Exit::Integrity, "The root key cannot be used.", fix))?;
-        Ok(Self { folder: folder.to_owned(), _lock: lock, signer: key, root, state })
+        let state: State = cbor::decode(&read("state.cbor")?, STATE_BYTES_MAX).map_err(Fault::because(
+            Exit::Integrity,
+            "The authority's state cannot be read.",
+            fix,
+        ))?;
+        let key = Key::load(&folder.join("root.key")).map_err(Fault::because(
+            Exit::Integrity,
+            "The root key cannot be read.",
+            fix,
+        ))?;
+        let certificate = String::from_utf8(read("root.pem")?).map_err(Fault::because(
+            Exit::Integrity,
+            "The root certificate cannot be read.",
+            fix,
+        ))?;
+        let certificate = pem::read(pem::CERTIFICATE, &certificate).map_err(Fault::because(
+            Exit::Integrity,
+            "The root certificate cannot be read.",
+            fix,
+        ))?;
+        let root = RegionAuthority::open(key.clone(), certificate).map_err(Fault::because(
+            Exit::Integrity,
+            "The root key cannot be used.",
+            fix,
+        ))?;
+        Ok(Self {
+            folder: folder.to_owned(),
+            _lock: lock,
+            signer: key,
+            root,
+            state,
+        })
     }
 
     /// Writes the state durably.
     pub fn save(&self) -> Outcome<()> {
-        let bytes = cbor::encode(&self.state)
-            .map_err(Fault::because(Exit::Failed, "The state cannot be encoded.", "Report this."))?;
-        write_private(&self.folder.join("state.cbor"), &bytes)
-            .map_err(Fault::because(Exit::Failed, "Cannot write the state.", "Check space and permissions."))
+        let bytes = cbor::encode(&self.state).map_err(Fault::because(
+            Exit::Failed,
+            "The state cannot be encoded.",
+            "Report this.",
+        ))?;
+        write_private(&self.folder.join("state.cbor"), &bytes).map_err(Fault::because(
+            Exit::Failed,
+            "Cannot write the state.",
+            "Check space and permissions.",
+        ))
     }
 
     /// Signs a new version of the registry with a fresh revocation list, and saves.
@@ -278,33 +313,62 @@ impl Authority {
             .iter()
             .filter_map(|issued| {
                 let at = issued.revoked?;
-                Some(Revoked { serial: issued.serial.0.clone(), at, compromised: true })
+                Some(Revoked {
+                    serial: issued.serial.0.clone(),
+                    at,
+                    compromised: true,
+                })
             })
             .collect();
-        let validity = Validity { not_before: Millis(now.0.saturating_sub(DAY_MS)), not_after: now.plus(CRL_LIFE_MS) };
+        let validity = Validity {
+            not_before: Millis(now.0.saturating_sub(DAY_MS)),
+            not_after: now.plus(CRL_LIFE_MS),
+        };
         let crl = self
             .root
             .revocation_list(&revoked, self.state.crl_number, validity)
-            .map_err(Fault::because(Exit::Failed, "Cannot sign the revocation list.", "Report this."))?;
+            .map_err(Fault::because(
+                Exit::Failed,
+                "Cannot sign the revocation list.",
+                "Report this.",
+            ))?;
         let registry = &mut self.state.registry;
         registry.version = registry.version.saturating_add(1);
         registry.issued = now;
         registry.crl = crl;
         registry.members.sort_by(|left, right| left.org.cmp(&right.org));
-        let signed = registry
-            .sign(&self.signer)
-            .map_err(Fault::because(Exit::Failed, "Cannot sign the registry.", "Check the last change."))?;
+        let signed = registry.sign(&self.signer).map_err(Fault::because(
+            Exit::Failed,
+            "Cannot sign the registry.",
+            "Check the last change.",
+        ))?;
         self.state.signed = Bytes(signed);
         self.save()
     }
 
     /// Revokes a member: its certificates, its standing. Takes effect with the registry published here.
     pub fn revoke(&mut self, org: &OrgId, now: Millis) -> Outcome<()> {
-        let member = self.state.registry.members.iter_mut().find(|member| member.org == *org).ok_or_else(|| {
-            Fault::new(Exit::Usage, format!("{org} is not a member."), "the registry does not list it", "See `hie authority list`.")
-        })?;
+        let member = self
+            .state
+            .registry
+            .members
+            .iter_mut()
+            .find(|member| member.org == *org)
+            .ok_or_else(|| {
+                Fault::new(
+                    Exit::Usage,
+                    format!("{org} is not a member."),
+                    "the registry does not list it",
+                    "See `hie authority list`.",
+                )
+            })?;
         member.standing = Standing::Revoked(now);
-        for issued in self.state.issued.iter_mut().filter(|issued| issued.org == *org && issued.revoked.is_none()) {
+        for issued in self
+            .state
+            .issued
+            .iter_mut()
+            .filter(|issued| issued.org == *org && issued.revoked.is_none())
+        {
             issued.revoked = Some(now);
         }
         self.publish(now)
@@ -345,14 +409,82 @@ impl Authority {
         let dealt = self.state.dealt.iter().any(|(_, org)| *org == invited.org);
         if roles.contains(&MemberRole::TokenAuthority) && !dealt {
             let taken: Vec<u16> = self.state.dealt.iter().map(|(index, _)| *index).collect();
-            let free = self.state.points.iter().find(|(index, _)| !taken.contains(index)).copied();
+            let free = self
+                .state
+                .points
+                .iter()
+                .find(|(index, _)| !taken.contains(index))
+                .copied();
             if let Some((index, point)) = free {
                 self.state.dealt.push((index, invited.org.clone()));
-                let authority = TokenAuthority { index, org: invited.org.clone(), point };
+                let authority = TokenAuthority {
+                    index,
+                    org: invited.org.clone(),
+                    point,
+                };
                 self.state.registry.policy.tokens.authorities.push(authority);
             }
         }
     }
+}
+
+/// The state of a region without members.
+fn first_state(options: RegionOptions, root: &[u8], now: Millis) -> Outcome<State> {
+    let seed = random::<64>()?;
+    let mut fill = filler(seed);
+    let (group, shares) =
+        oprf::deal(options.token_threshold, options.token_authorities, &mut fill).map_err(Fault::because(
+            Exit::Usage,
+            "Cannot make the region: token key.",
+            "Check --token-threshold and --token-authorities.",
+        ))?;
+    let points = group
+        .shares()
+        .iter()
+        .map(|share| (share.index(), PublicKey::new(*share.point())))
+        .collect();
+    let policy = RegionPolicy {
+        consent: options.consent,
+        break_glass: BreakGlassRules {
+            allowed: true,
+            minutes: 60,
+            tell_withheld: true,
+        },
+        replicas: 3,
+        write_quorum: 2,
+        record_life_ms: 14 * DAY_MS,
+        tombstone_life_ms: 45 * DAY_MS,
+        tokens: TokenParameters {
+            profile: "norm-1".into(),
+            epoch: 1,
+            threshold: options.token_threshold,
+            authorities: Vec::new(),
+        },
+    };
+    let registry = Registry {
+        region: options.name,
+        version: 0,
+        issued: now,
+        root: root.to_vec(),
+        crl: Vec::new(),
+        members: Vec::new(),
+        policy,
+    };
+    Ok(State {
+        address: options.address,
+        registry,
+        signed: Bytes::default(),
+        crl_number: 0,
+        issued: Vec::new(),
+        invited: Vec::new(),
+        requested: Vec::new(),
+        shares: shares
+            .iter()
+            .map(|share| (share.index(), Bytes(share.to_bytes().to_vec())))
+            .collect(),
+        points,
+        dealt: Vec::new(),
+    })
 }
 
 /// A source of bytes for key dealing, expanded from a random seed by HKDF in counter blocks.

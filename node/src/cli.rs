@@ -31,7 +31,11 @@ fn run(arguments: Arguments, output: &Output) -> Result<Exit, Fault> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .map_err(Fault::because(Exit::Failed, "Cannot start.", "Check the limits of this user (ulimit -a)."))?;
+        .map_err(Fault::because(
+            Exit::Failed,
+            "Cannot start.",
+            "Check the limits of this user (ulimit -a).",
+        ))?;
     let outcome = runtime.block_on(crate::command::run(arguments, output));
     runtime.shutdown_background();
     outcome

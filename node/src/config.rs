@@ -86,14 +86,26 @@ impl Config {
         let path = home.config();
         let fix = "Run `hie init` first, or name the folder with --home.";
         let size = std::fs::metadata(&path)
-            .map_err(Fault::because(Exit::Config, &format!("Cannot read {}.", path.display()), fix))?
+            .map_err(Fault::because(
+                Exit::Config,
+                &format!("Cannot read {}.", path.display()),
+                fix,
+            ))?
             .len();
         if size > CONFIG_BYTES_MAX {
             let why = format!("it has {size} bytes, the limit is {CONFIG_BYTES_MAX}");
-            return Err(Fault::new(Exit::Config, format!("{} is too large.", path.display()), why, "Check the file."));
+            return Err(Fault::new(
+                Exit::Config,
+                format!("{} is too large.", path.display()),
+                why,
+                "Check the file.",
+            ));
         }
-        let text = std::fs::read_to_string(&path)
-            .map_err(Fault::because(Exit::Config, &format!("Cannot read {}.", path.display()), fix))?;
+        let text = std::fs::read_to_string(&path).map_err(Fault::because(
+            Exit::Config,
+            &format!("Cannot read {}.", path.display()),
+            fix,
+        ))?;
         Self::parse(&text, std::env::vars()).map_err(|faults| {
             Fault::new(
                 Exit::Config,
@@ -106,12 +118,20 @@ impl Config {
 
     /// Parses the text and applies the environment. Errors: every fault found.
     pub fn parse(text: &str, environment: impl Iterator<Item = (String, String)>) -> Result<Self, Vec<String>> {
-        let mut table: Table = text.parse().map_err(|error: toml::de::Error| vec![error.message().to_owned()])?;
+        let mut table: Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| vec![error.message().to_owned()])?;
         let mut faults = Vec::new();
         for (name, value) in environment {
-            let Some(rest) = name.strip_prefix("HIE_") else { continue };
-            let Some((section, key)) = rest.split_once("__") else { continue };
-            let entry = table.entry(section.to_lowercase()).or_insert_with(|| Value::Table(Table::new()));
+            let Some(rest) = name.strip_prefix("HIE_") else {
+                continue;
+            };
+            let Some((section, key)) = rest.split_once("__") else {
+                continue;
+            };
+            let entry = table
+                .entry(section.to_lowercase())
+                .or_insert_with(|| Value::Table(Table::new()));
             if let Value::Table(keys) = entry {
                 let parsed = value.parse::<bool>().map_or(Value::String(value), Value::Boolean);
                 keys.insert(key.to_lowercase(), parsed);
@@ -148,7 +168,11 @@ impl Config {
 
     /// The configuration as TOML text.
     pub fn to_toml(&self) -> Outcome<String> {
-        toml::to_string(self).map_err(Fault::because(Exit::Config, "Cannot write the configuration.", "Report this."))
+        toml::to_string(self).map_err(Fault::because(
+            Exit::Config,
+            "Cannot write the configuration.",
+            "Report this.",
+        ))
     }
 }
 
@@ -169,7 +193,10 @@ fn unknown_keys(table: &Table, faults: &mut Vec<String>) {
 
 /// `, did you mean x?` for the closest known word within three edits.
 fn guess(word: &str, known: &[&str]) -> String {
-    let best = known.iter().map(|candidate| (distance(word, candidate), candidate)).min();
+    let best = known
+        .iter()
+        .map(|candidate| (distance(word, candidate), candidate))
+        .min();
     match best {
         Some((edits, candidate)) if edits <= 3 => format!(", did you mean {candidate}?"),
         _ => String::new(),
@@ -207,12 +234,18 @@ mod tests {
     #[test]
     fn a_small_file_is_enough_and_is_written_back() {
         let config = Config::parse(GOOD, std::iter::empty()).unwrap();
-        assert_eq!(Config::parse(&config.to_toml().unwrap(), std::iter::empty()).unwrap(), config);
+        assert_eq!(
+            Config::parse(&config.to_toml().unwrap(), std::iter::empty()).unwrap(),
+            config
+        );
     }
 
     #[test]
     fn the_environment_overrides_the_file() {
-        let environment = [("HIE_NODE__NAME".to_owned(), "Other".to_owned()), ("PATH".to_owned(), "x".to_owned())];
+        let environment = [
+            ("HIE_NODE__NAME".to_owned(), "Other".to_owned()),
+            ("PATH".to_owned(), "x".to_owned()),
+        ];
         assert_eq!(Config::parse(GOOD, environment.into_iter()).unwrap().node.name, "Other");
     }
 
@@ -220,13 +253,25 @@ mod tests {
     fn all_faults_come_at_once_with_a_guess() {
         let text = "[node]\nname = \"\"\nnmae = \"x\"\n[wb]\n[web]\nlisten = \"10.0.0.1:80\"\nplain = true\n";
         let faults = Config::parse(text, std::iter::empty()).unwrap_err().join("\n");
-        for part in ["unknown key node.nmae, did you mean name?", "unknown section [wb], did you mean web?", "loopback", "node.name is empty"] {
+        for part in [
+            "unknown key node.nmae, did you mean name?",
+            "unknown section [wb], did you mean web?",
+            "loopback",
+            "node.name is empty",
+        ] {
             assert!(faults.contains(part), "{part} in {faults}");
         }
     }
 
     #[test]
     fn distance_counts_edits() {
-        assert_eq!((distance("kitten", "sitting"), distance("", "abc"), distance("same", "same")), (3, 3, 0));
+        assert_eq!(
+            (
+                distance("kitten", "sitting"),
+                distance("", "abc"),
+                distance("same", "same")
+            ),
+            (3, 3, 0)
+        );
     }
 }

@@ -3,6 +3,7 @@
 //! Everything goes through the same program and verbs that a real region uses; nothing is prepared behind its back.
 
 mod answer;
+mod data;
 mod stage;
 
 use std::path::{Path, PathBuf};
@@ -18,8 +19,16 @@ use answer::Answer;
 use stage::{Organisation, Stage};
 
 /// Who is asked about when the program's own patients are used.
-pub const SUBJECT: [&str; 8] =
-    ["--family", "Okafor", "--given", "Grace", "--birth-date", "1961-03-14", "--sex", "female"];
+pub const SUBJECT: [&str; 8] = [
+    "--family",
+    "Okafor",
+    "--given",
+    "Grace",
+    "--birth-date",
+    "1961-03-14",
+    "--sex",
+    "female",
+];
 /// File that marks a folder as a demonstration, so that only such a folder is ever emptied.
 pub const MARK: &str = ".hie-demo";
 /// Slices of the demonstration's study: enough to scroll, quick to make.
@@ -34,26 +43,12 @@ pub async fn run(demo: Demo, output: &Output) -> Outcome<Exit> {
     for site in Site::ALL {
         stage.join(site, output).await?;
     }
-    let question = match &demo.data {
-        Some(data) => stage.import_data(data, output).await?,
-        None => {
-            import_own(&stage, output).await?;
-            SUBJECT.iter().map(|word| (*word).to_owned()).collect()
-        }
-    };
-    let asker = stage.organisation(Site::CityGeneral)?;
-    output.say("\nAsking: who else holds something about this patient?");
-    let whole = ask_until_whole(&stage, asker, &question).await?;
-    whole.print(output);
-    if demo.data.is_none() {
-        whole.demand_from_others(3)?;
-        fetch_study(&stage, asker, &whole, &folder, output).await?;
-        stage.stop(Site::HarbourGp).await?;
-        output.say("\nHarbour GP Clinic is stopped on purpose. The same question again:");
-        let asker = stage.organisation(Site::CityGeneral)?;
-        let partial = ask(&stage, asker, &question).await?;
-        partial.print(output);
-        partial.demand_silent(Site::HarbourGp.name())?;
+    if let Some(folder) = &demo.data {
+        let imported = stage.import_data(folder, output).await?;
+        data::ask_about_all(&stage, &imported, output).await?;
+        data::compare_studies(&stage, &imported, output).await?;
+    } else {
+        own_patients(&mut stage, &folder, output).await?;
     }
     verify_all(&stage, output).await?;
     if demo.once {
@@ -71,9 +66,31 @@ pub async fn run(demo: Demo, output: &Output) -> Outcome<Exit> {
     Ok(Exit::Done)
 }
 
+/// The program's own patients: the whole answer, a study, and the same question with a gap.
+async fn own_patients(stage: &mut Stage, folder: &Path, output: &Output) -> Outcome<()> {
+    import_own(stage, output).await?;
+    let question: Vec<String> = SUBJECT.iter().map(|word| (*word).to_owned()).collect();
+    output.say("\nAsking: who else holds something about this patient?");
+    let whole = ask_until_whole(stage, stage.organisation(Site::CityGeneral)?, &question).await?;
+    whole.print(output);
+    whole.demand_from_others(3)?;
+    fetch_study(stage, stage.organisation(Site::CityGeneral)?, &whole, folder, output).await?;
+    stage.stop(Site::HarbourGp).await?;
+    output.say("\nHarbour GP Clinic is stopped on purpose. The same question again:");
+    let partial = ask(stage, stage.organisation(Site::CityGeneral)?, &question).await?;
+    partial.print(output);
+    partial.demand_silent(Site::HarbourGp.name())
+}
+
 /// Empties a demonstration's folder, or makes a new one; never touches any other folder.
 fn prepare(dir: &Path) -> Outcome<PathBuf> {
-    let failed = || Fault::because(Exit::Failed, "Cannot prepare the demonstration's folder.", "Choose another with --dir.");
+    let failed = || {
+        Fault::because(
+            Exit::Failed,
+            "Cannot prepare the demonstration's folder.",
+            "Choose another with --dir.",
+        )
+    };
     if dir.exists() {
         let empty = std::fs::read_dir(dir).map_err(failed())?.next().is_none();
         if !empty && !dir.join(MARK).exists() {
@@ -93,7 +110,13 @@ fn prepare(dir: &Path) -> Outcome<PathBuf> {
 
 /// Writes the program's own patients as files and imports them at their organisations.
 async fn import_own(stage: &Stage, output: &Output) -> Outcome<()> {
-    let failed = || Fault::because(Exit::Failed, "Cannot write the demonstration's patients.", "Check space and permissions.");
+    let failed = || {
+        Fault::because(
+            Exit::Failed,
+            "Cannot write the demonstration's patients.",
+            "Check space and permissions.",
+        )
+    };
     for person in region_population() {
         for record in &person.records {
             let folder = stage.folder().join("data").join(record.site.slug());
@@ -117,7 +140,9 @@ async fn import_own(stage: &Stage, output: &Output) -> Outcome<()> {
         for kind in ["fhir", "dicom"] {
             let path = folder.join(kind);
             if path.exists() {
-                stage.hie(organisation, &["import", kind, &path.to_string_lossy()]).await?;
+                stage
+                    .hie(organisation, &["import", kind, &path.to_string_lossy()])
+                    .await?;
             }
         }
     }
@@ -144,14 +169,33 @@ async fn ask_until_whole(stage: &Stage, asker: &Organisation, question: &[String
 }
 
 /// Fetches the first study of the answer and compares every instance with the file that was imported.
-async fn fetch_study(stage: &Stage, asker: &Organisation, answer: &Answer, folder: &Path, output: &Output) -> Outcome<()> {
+async fn fetch_study(
+    stage: &Stage,
+    asker: &Organisation,
+    answer: &Answer,
+    folder: &Path,
+    output: &Output,
+) -> Outcome<()> {
     let Some((reference, holder)) = answer.study() else {
-        return Err(Fault::new(Exit::Failed, "No study was answered.", "no organisation granted one", "See the logs."));
+        return Err(Fault::new(
+            Exit::Failed,
+            "No study was answered.",
+            "no organisation granted one",
+            "See the logs.",
+        ));
     };
     let out = folder.join("fetched");
-    stage.hie(asker, &["get", &reference, "--as", "haddad", "--out", &out.to_string_lossy()]).await?;
+    stage
+        .hie(
+            asker,
+            &["get", &reference, "--as", "haddad", "--out", &out.to_string_lossy()],
+        )
+        .await?;
     let files = std::fs::read_dir(&out).map_or(0, Iterator::count);
-    output.say(format!("\nFetched a study of {files} instances from {holder} into {}", out.display()));
+    output.say(format!(
+        "\nFetched a study of {files} instances from {holder} into {}",
+        out.display()
+    ));
     Ok(())
 }
 
@@ -159,8 +203,14 @@ async fn verify_all(stage: &Stage, output: &Output) -> Outcome<()> {
     output.say("");
     for organisation in stage.running() {
         let lines = stage.hie_lines(organisation, &["--json", "audit", "verify"]).await?;
-        let entries = lines.iter().find_map(|line| line.get("to").and_then(Value::as_u64)).unwrap_or(0);
-        output.say(format!("Audit log of {}: {entries} entries, whole and unaltered", organisation.site.name()));
+        let entries = lines
+            .iter()
+            .find_map(|line| line.get("to").and_then(Value::as_u64))
+            .unwrap_or(0);
+        output.say(format!(
+            "Audit log of {}: {entries} entries, whole and unaltered",
+            organisation.site.name()
+        ));
     }
     Ok(())
 }

@@ -20,7 +20,10 @@ use hie_protocol::refusal::Class;
 /// A port error: the story goes to the log, the words to the person.
 pub fn port_error(class: Class, what: &str, error: &dyn std::error::Error) -> PortError {
     tracing::warn!(?class, what, why = %crate::fault::chain(error), "a request failed");
-    PortError { class, what: what.to_owned() }
+    PortError {
+        class,
+        what: what.to_owned(),
+    }
 }
 
 /// Name and phone of an organisation, as the registry has them.
@@ -28,14 +31,23 @@ pub fn port_error(class: Class, what: &str, error: &dyn std::error::Error) -> Po
 pub fn organisation(registry: &RegistryView, org: &OrgId) -> (String, Option<String>) {
     let registry = registry.borrow();
     let member = registry.member(org);
-    member.map_or_else(|| (org.to_string(), None), |member| (member.name.clone(), member.phone.clone()))
+    member.map_or_else(
+        || (org.to_string(), None),
+        |member| (member.name.clone(), member.phone.clone()),
+    )
 }
 
 /// An organisation's part of an answer.
 #[must_use]
 pub fn org_answer(registry: &RegistryView, org: &OrgId, state: OrgState, elapsed_ms: Option<u64>) -> OrgAnswer {
     let (name, phone) = organisation(registry, org);
-    OrgAnswer { org: org.clone(), name, state, elapsed_ms, phone }
+    OrgAnswer {
+        org: org.clone(),
+        name,
+        state,
+        elapsed_ms,
+        phone,
+    }
 }
 
 /// How a silence is shown.

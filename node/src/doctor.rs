@@ -36,11 +36,21 @@ struct Finding {
 }
 
 fn ok(what: &'static str, words: impl Into<String>) -> Finding {
-    Finding { grade: Grade::Ok, what, words: words.into(), fix: None }
+    Finding {
+        grade: Grade::Ok,
+        what,
+        words: words.into(),
+        fix: None,
+    }
 }
 
 fn found(grade: Grade, what: &'static str, fault: Fault) -> Finding {
-    Finding { grade, what, words: format!("{} {}", fault.what, fault.why), fix: Some(fault.fix) }
+    Finding {
+        grade,
+        what,
+        words: format!("{} {}", fault.what, fault.why),
+        fix: Some(fault.fix),
+    }
 }
 
 /// Runs the checks.
@@ -62,13 +72,22 @@ pub async fn run(home: &Home, output: &Output) -> Outcome<Exit> {
     let running = socket::is_served(&home.socket()).await;
     findings.push(ok("node", if running { "runs" } else { "does not run" }));
     if let Some(config) = config.filter(|_| !running) {
-        for (what, address) in [("web", config.web.listen), ("control", config.peers.control), ("bulk", config.peers.bulk)] {
+        for (what, address) in [
+            ("web", config.web.listen),
+            ("control", config.peers.control),
+            ("bulk", config.peers.bulk),
+        ] {
             findings.push(match TcpListener::bind(address) {
                 Ok(_) => ok(what, format!("{address} is free")),
                 Err(error) => found(
                     Grade::Fail,
                     what,
-                    Fault::new(Exit::Failed, format!("{address} cannot be used:"), error, "Choose another address in the configuration."),
+                    Fault::new(
+                        Exit::Failed,
+                        format!("{address} cannot be used:"),
+                        error,
+                        "Choose another address in the configuration.",
+                    ),
                 ),
             });
         }
@@ -85,15 +104,32 @@ async fn membership(home: &Home, findings: &mut Vec<Finding>) {
         Ok(registry) => registry,
         Err(fault) => return findings.push(found(Grade::Fail, "registry", fault)),
     };
-    findings.push(ok("registry", format!("{}, version {}, {} members", registry.region, registry.version, registry.members.len())));
+    findings.push(ok(
+        "registry",
+        format!(
+            "{}, version {}, {} members",
+            registry.region,
+            registry.version,
+            registry.members.len()
+        ),
+    ));
     let key = hie_node_pki::key::Key::load(&home.node_key());
-    let key = key.map_err(Fault::because(Exit::Config, "The node's key cannot be used.", "Restore it."));
+    let key = key.map_err(Fault::because(
+        Exit::Config,
+        "The node's key cannot be used.",
+        "Restore it.",
+    ));
     findings.push(match key.and_then(|key| identity(home, &key)) {
         Ok(identity) => {
             let until = identity.facts().not_after;
             let left = until.since(clock::now()) / crate::authority::DAY_MS;
             if left < WARN_DAYS {
-                let fault = Fault::new(Exit::Config, format!("ends {}.", write_words(until)), format!("{left} days are left"), "Run `hie join` with a new invitation.");
+                let fault = Fault::new(
+                    Exit::Config,
+                    format!("ends {}.", write_words(until)),
+                    format!("{left} days are left"),
+                    "Run `hie join` with a new invitation.",
+                );
                 found(if left == 0 { Grade::Fail } else { Grade::Warn }, "certificate", fault)
             } else {
                 ok("certificate", format!("to {}", write_words(until)))
@@ -117,8 +153,21 @@ fn private(what: &'static str, path: &Path) -> Finding {
     let fix = format!("chmod 600 {}", path.display());
     match std::fs::metadata(path) {
         Ok(facts) if facts.permissions().mode() & 0o077 == 0 => ok(what, path.display().to_string()),
-        Ok(_) => found(Grade::Fail, what, Fault::new(Exit::Config, "Others can read", path.display(), fix)),
-        Err(error) => found(Grade::Fail, what, Fault::new(Exit::Config, format!("{}:", path.display()), error, "Run `hie init`, or restore it from a backup.")),
+        Ok(_) => found(
+            Grade::Fail,
+            what,
+            Fault::new(Exit::Config, "Others can read", path.display(), fix),
+        ),
+        Err(error) => found(
+            Grade::Fail,
+            what,
+            Fault::new(
+                Exit::Config,
+                format!("{}:", path.display()),
+                error,
+                "Run `hie init`, or restore it from a backup.",
+            ),
+        ),
     }
 }
 
@@ -130,10 +179,25 @@ fn report(findings: &[Finding], output: &Output) -> Exit {
             Grade::Warn => "warn",
             Grade::Fail => "FAIL",
         };
-        let fix = finding.fix.as_ref().map_or_else(String::new, |fix| format!("\n        Fix: {fix}"));
+        let fix = finding
+            .fix
+            .as_ref()
+            .map_or_else(String::new, |fix| format!("\n        Fix: {fix}"));
         let text = format!("{grade:<5} {:<14} {}{fix}", finding.what, finding.words);
-        output.data(text, &json!({ "check": finding.what, "grade": grade, "words": finding.words, "fix": finding.fix }));
+        output.data(
+            text,
+            &json!({ "check": finding.what, "grade": grade, "words": finding.words, "fix": finding.fix }),
+        );
     }
-    output.say(format!("{} failed, {} warning(s), {} ok", count(Grade::Fail), count(Grade::Warn), count(Grade::Ok)));
-    if count(Grade::Fail) == 0 { Exit::Done } else { Exit::Failed }
+    output.say(format!(
+        "{} failed, {} warning(s), {} ok",
+        count(Grade::Fail),
+        count(Grade::Warn),
+        count(Grade::Ok)
+    ));
+    if count(Grade::Fail) == 0 {
+        Exit::Done
+    } else {
+        Exit::Failed
+    }
 }

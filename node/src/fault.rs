@@ -47,13 +47,23 @@ pub type Outcome<T> = Result<T, Fault>;
 impl Fault {
     /// A fault with its three parts.
     pub fn new(exit: Exit, what: impl Into<String>, why: impl fmt::Display, fix: impl Into<String>) -> Self {
-        Self { exit, what: what.into(), why: why.to_string(), fix: fix.into() }
+        Self {
+            exit,
+            what: what.into(),
+            why: why.to_string(),
+            fix: fix.into(),
+        }
     }
 
     /// For `map_err`: a failure of that kind with its cause chain as the reason.
     pub fn because<E: std::error::Error>(exit: Exit, what: &str, fix: &str) -> impl FnOnce(E) -> Self + use<E> {
         let (what, fix) = (what.to_owned(), fix.to_owned());
-        move |error| Self { exit, what, why: chain(&error), fix }
+        move |error| Self {
+            exit,
+            what,
+            why: chain(&error),
+            fix,
+        }
     }
 }
 
@@ -88,7 +98,15 @@ mod tests {
 
     #[test]
     fn a_fault_has_three_parts() {
-        let fault = Fault::new(Exit::Busy, "The store is in use.", "pid 7 holds it", "Stop that process.");
-        assert_eq!(fault.to_string(), "The store is in use.\n  Why: pid 7 holds it\n  Fix: Stop that process.");
+        let fault = Fault::new(
+            Exit::Busy,
+            "The store is in use.",
+            "pid 7 holds it",
+            "Stop that process.",
+        );
+        assert_eq!(
+            fault.to_string(),
+            "The store is in use.\n  Why: pid 7 holds it\n  Fix: Stop that process."
+        );
     }
 }

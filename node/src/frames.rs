@@ -50,7 +50,9 @@ pub struct Frames {
 
 impl Default for Frames {
     fn default() -> Self {
-        Self { free: Semaphore::new(CHILDREN_MAX) }
+        Self {
+            free: Semaphore::new(CHILDREN_MAX),
+        }
     }
 }
 
@@ -66,11 +68,21 @@ impl Frames {
         let _slot = self.free.acquire().await.map_err(|_| FrameFault::Limits)?;
         let program = std::env::current_exe().map_err(FrameFault::Start)?;
         let mut command = Command::new(program);
-        command.arg("render-frame").arg("--frame").arg(frame.to_string()).arg("--max-px").arg(max_px.to_string());
+        command
+            .arg("render-frame")
+            .arg("--frame")
+            .arg(frame.to_string())
+            .arg("--max-px")
+            .arg(max_px.to_string());
         if let Some((centre, width)) = window {
             command.arg("--window").arg(centre.to_string()).arg(width.to_string());
         }
-        command.env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        command
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         let mut child = command.spawn().map_err(FrameFault::Start)?;
         let (Some(mut input), Some(output), Some(complaint)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
@@ -93,18 +105,26 @@ impl Frames {
             let status = child.wait().await.map_err(FrameFault::Start)?;
             match status.code() {
                 Some(0) => Ok(picture),
-                Some(1) => Err(FrameFault::Unreadable(String::from_utf8_lossy(&words).trim().to_owned())),
+                Some(1) => Err(FrameFault::Unreadable(
+                    String::from_utf8_lossy(&words).trim().to_owned(),
+                )),
                 _ => Err(FrameFault::Limits),
             }
         };
-        tokio::time::timeout(CHILD_DEADLINE, work).await.map_err(|_| FrameFault::Limits)?
+        tokio::time::timeout(CHILD_DEADLINE, work)
+            .await
+            .map_err(|_| FrameFault::Limits)?
     }
 }
 
 /// The child: limits itself, reads the instance, writes the picture.
 pub fn child(arguments: &RenderFrame) -> Result<Exit, Fault> {
     let limit = |resource: rlimit::Resource, most: u64| {
-        rlimit::setrlimit(resource, most, most).map_err(Fault::because(Exit::Usage, "Cannot set limits.", "Report this."))
+        rlimit::setrlimit(resource, most, most).map_err(Fault::because(
+            Exit::Usage,
+            "Cannot set limits.",
+            "Report this.",
+        ))
     };
     limit(rlimit::Resource::AS, CHILD_MEMORY_BYTES_MAX)?;
     limit(rlimit::Resource::CPU, CHILD_CPU_SECONDS_MAX)?;

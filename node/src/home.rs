@@ -72,7 +72,10 @@ impl Home {
 
     /// Certificate and key of the web server when none is configured.
     pub fn web(&self) -> (PathBuf, PathBuf) {
-        (self.identity().join("web.pem"), self.root.join("secrets").join("web.key"))
+        (
+            self.identity().join("web.pem"),
+            self.root.join("secrets").join("web.key"),
+        )
     }
 
     /// Key-value store.
@@ -105,7 +108,12 @@ impl Home {
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let temporary = path.with_extension("new");
-    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+    let mut file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .mode(0o600)
+        .open(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     drop(file);
@@ -129,6 +137,9 @@ mod tests {
         write_private(&home.kek(), b"one").unwrap();
         write_private(&home.kek(), b"two").unwrap();
         assert_eq!(std::fs::read(home.kek()).unwrap(), b"two");
-        assert_eq!(std::fs::metadata(home.kek()).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::metadata(home.kek()).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
 }

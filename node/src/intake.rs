@@ -28,7 +28,11 @@ pub struct Found {
 }
 
 fn unreadable(path: &Path) -> impl FnOnce(std::io::Error) -> Fault + use<> {
-    Fault::because(Exit::Usage, &format!("Cannot read {}.", path.display()), "Check the path and its permissions.")
+    Fault::because(
+        Exit::Usage,
+        &format!("Cannot read {}.", path.display()),
+        "Check the path and its permissions.",
+    )
 }
 
 /// Files below a path, sorted; links are not followed.
@@ -45,7 +49,12 @@ pub fn files(path: &Path) -> Outcome<Vec<PathBuf>> {
             found.push(path);
         }
         if found.len() > FILES_MAX {
-            return Err(Fault::new(Exit::Usage, "Too many files.", format!("the limit is {FILES_MAX}"), "Import folder by folder."));
+            return Err(Fault::new(
+                Exit::Usage,
+                "Too many files.",
+                format!("the limit is {FILES_MAX}"),
+                "Import folder by folder.",
+            ));
         }
     }
     found.sort();
@@ -54,8 +63,13 @@ pub fn files(path: &Path) -> Outcome<Vec<PathBuf>> {
 
 /// Whether a file looks like FHIR by its name.
 pub fn is_fhir_name(path: &Path) -> bool {
-    let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
-    [".json", ".json.gz", ".ndjson", ".ndjson.gz"].iter().any(|ending| name.ends_with(ending))
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().to_lowercase())
+        .unwrap_or_default();
+    [".json", ".json.gz", ".ndjson", ".ndjson.gz"]
+        .iter()
+        .any(|ending| name.ends_with(ending))
 }
 
 /// Sorts the files below a path into FHIR and DICOM.
@@ -99,7 +113,12 @@ pub struct Tally {
 impl Tally {
     /// Remembers and shows a rejected part.
     pub async fn reject(&mut self, place: String, reason: String, lines: &Lines) {
-        lines.data(format!("rejected  {place}: {reason}"), json!({ "rejected": place, "reason": reason })).await;
+        lines
+            .data(
+                format!("rejected  {place}: {reason}"),
+                json!({ "rejected": place, "reason": reason }),
+            )
+            .await;
         self.rejected.push((place, reason));
     }
 
@@ -107,13 +126,21 @@ impl Tally {
     pub async fn close(self, lines: &Lines) -> Exit {
         let text = format!(
             "Done. {} patient(s), {} document(s) and {} instance(s) stored, {} already here, {} rejected.",
-            self.patients, self.documents, self.instances, self.unchanged, self.rejected.len(),
+            self.patients,
+            self.documents,
+            self.instances,
+            self.unchanged,
+            self.rejected.len(),
         );
         let value = json!({
             "patients": self.patients, "documents": self.documents, "instances": self.instances,
             "unchanged": self.unchanged, "rejected_count": self.rejected.len(),
         });
         lines.data(text, value).await;
-        if self.rejected.is_empty() { Exit::Done } else { Exit::Partial }
+        if self.rejected.is_empty() {
+            Exit::Done
+        } else {
+            Exit::Partial
+        }
     }
 }

@@ -32,7 +32,9 @@ fn civil(days: i64) -> (i64, i64, i64) {
 /// Reads a FHIR date, dateTime or instant; a part that is left out counts as its first moment. None if it is none.
 #[must_use]
 pub fn read_fhir(text: &str) -> Option<Millis> {
-    let (date, time) = text.split_once('T').map_or((text, None), |(date, time)| (date, Some(time)));
+    let (date, time) = text
+        .split_once('T')
+        .map_or((text, None), |(date, time)| (date, Some(time)));
     let mut parts = date.split('-');
     let year: i64 = parts.next().filter(|part| part.len() == 4)?.parse().ok()?;
     let month: i64 = parts.next().map_or(Some(1), |part| part.parse().ok())?;
@@ -85,9 +87,15 @@ pub fn write_fhir(at: Millis) -> String {
 /// A date as a clinician reads it: `14-Mar-1961`.
 #[must_use]
 pub fn write_words(at: Millis) -> String {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
     let (year, month, day) = civil(i64::try_from(at.0).unwrap_or_default().div_euclid(DAY_MS));
-    let name = usize::try_from(month - 1).ok().and_then(|month| MONTHS.get(month)).copied().unwrap_or("---");
+    let name = usize::try_from(month - 1)
+        .ok()
+        .and_then(|month| MONTHS.get(month))
+        .copied()
+        .unwrap_or("---");
     format!("{day:02}-{name}-{year:04}")
 }
 
@@ -115,7 +123,10 @@ mod tests {
             assert_eq!(days(year, month, day), at);
         }
         assert_eq!(read_fhir("1970-01-02"), Some(Millis(86_400_000)));
-        assert_eq!(read_fhir("2026-11-23T12:00:00+01:00"), read_fhir("2026-11-23T11:00:00.000Z"));
+        assert_eq!(
+            read_fhir("2026-11-23T12:00:00+01:00"),
+            read_fhir("2026-11-23T11:00:00.000Z")
+        );
         assert_eq!(read_fhir("2020"), read_fhir("2020-01-01"));
         for bad in ["", "20", "2020-13", "2020-01-01T25:00:00Z", "2020-01-01-01", "x"] {
             assert_eq!(read_fhir(bad), None, "{bad}");

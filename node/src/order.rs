@@ -182,7 +182,12 @@ pub const fn exit_of(code: u8) -> Exit {
 
 impl From<&Fault> for Line {
     fn from(fault: &Fault) -> Self {
-        Self::Fault { exit: fault.exit as u8, what: fault.what.clone(), why: fault.why.clone(), fix: fault.fix.clone() }
+        Self::Fault {
+            exit: fault.exit as u8,
+            what: fault.what.clone(),
+            why: fault.why.clone(),
+            fix: fault.fix.clone(),
+        }
     }
 }
 
@@ -200,7 +205,13 @@ impl Lines {
 
     /// Sends a result; a reader that has gone is no failure of the order.
     pub async fn data(&self, text: impl Into<String>, value: Value) {
-        let _gone = self.0.send(Line::Data { text: text.into(), value }).await;
+        let _gone = self
+            .0
+            .send(Line::Data {
+                text: text.into(),
+                value,
+            })
+            .await;
     }
 
     /// Sends words.
@@ -210,7 +221,14 @@ impl Lines {
 
     /// Sends progress.
     pub async fn progress(&self, done: u64, total: u64, words: impl Into<String>) {
-        let _gone = self.0.send(Line::Progress { done, total, words: words.into() }).await;
+        let _gone = self
+            .0
+            .send(Line::Progress {
+                done,
+                total,
+                words: words.into(),
+            })
+            .await;
     }
 
     /// Sends the end.

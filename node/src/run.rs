@@ -1,6 +1,7 @@
 //! Runs a node: starts its parts in order, keeps its workers going, drains, and stops in reverse.
 
 use std::future::Future;
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -70,7 +71,11 @@ pub async fn stop_signal() {
 fn prepare_process() {
     let filter = EnvFilter::try_from_env("HIE_LOG").unwrap_or_else(|_| EnvFilter::new("info,libp2p=warn,hickory=warn"));
     // A second initialisation in one process (tests) keeps the first.
-    let _kept = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _kept = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .try_init();
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         default(panic);
@@ -90,17 +95,33 @@ pub async fn serve_until(home: &Home, output: &Output, stop: impl Future<Output 
     let membership = Membership::load(home)?;
     let (trade, announce) = assemble::trade(home, &config)?;
     let (region, running) = assemble::region(home, &config, &trade, announce).await?;
-    let Running { inbound, listener, driver } = running;
+    let Running {
+        inbound,
+        listener,
+        driver,
+    } = running;
     note(&trade, EventKind::Started, "the node started").await?;
     let ports = ports(&trade, &region, &membership);
     let executor = Executor::new(trade.clone(), Some(region.clone()), Some(ports.records_desk));
     let edge = edge(home, &config)?;
     let base = config.web.base.clone().unwrap_or_else(|| {
-        format!("{}://{}", if config.web.plain { "http" } else { "https" }, config.web.listen)
+        format!(
+            "{}://{}",
+            if config.web.plain { "http" } else { "https" },
+            config.web.listen
+        )
     });
     let settings = settings(&trade, &config, &base, edge.is_tls());
-    let web = server::start(config.web.listen, edge, routes::router(Gate::new(ports.ports, settings)))
-        .map_err(Fault::because(Exit::Failed, "The web server cannot be started.", "Check web.listen in the configuration."))?;
+    let web = server::start(
+        config.web.listen,
+        edge,
+        routes::router(Gate::new(ports.ports, settings)),
+    )
+    .map_err(Fault::because(
+        Exit::Failed,
+        "The web server cannot be started.",
+        "Check web.listen in the configuration.",
+    ))?;
     let orders = socket::listen(&home.socket(), move |order, lines| {
         let executor = executor.clone();
         async move { executor.execute(order, lines).await }
@@ -186,18 +207,34 @@ fn edge(home: &Home, config: &Config) -> Outcome<Edge> {
             (certificate, key)
         }
     };
-    let identity = WebIdentity::load(&certificate, &key)
-        .map_err(Fault::because(Exit::Config, "The web certificate cannot be used.", fix))?;
-    identity.server().map(Edge::Tls).map_err(Fault::because(Exit::Config, "The web certificate cannot be used.", fix))
+    let identity = WebIdentity::load(&certificate, &key).map_err(Fault::because(
+        Exit::Config,
+        "The web certificate cannot be used.",
+        fix,
+    ))?;
+    identity
+        .server()
+        .map(Edge::Tls)
+        .map_err(Fault::because(Exit::Config, "The web certificate cannot be used.", fix))
 }
 
 fn make_web_certificate(config: &Config, certificate: &std::path::Path, key: &std::path::Path) -> Outcome<()> {
     let failed = "The web certificate cannot be made.";
     let now = crate::clock::now();
-    let validity = Validity { not_before: Millis(now.0.saturating_sub(DAY_MS)), not_after: now.plus(WEB_CERTIFICATE_LIFE_MS) };
-    let host = config.peers.host.clone().unwrap_or_else(|| config.web.listen.ip().to_string());
-    let made = WebIdentity::self_signed(&[host], validity, random::<SERIAL_BYTES>()?)
-        .map_err(Fault::because(Exit::Failed, failed, "Name a certificate in the configuration."))?;
+    let validity = Validity {
+        not_before: Millis(now.0.saturating_sub(DAY_MS)),
+        not_after: now.plus(WEB_CERTIFICATE_LIFE_MS),
+    };
+    let host = config
+        .peers
+        .host
+        .clone()
+        .unwrap_or_else(|| config.web.listen.ip().to_string());
+    let made = WebIdentity::self_signed(&[host], validity, random::<SERIAL_BYTES>()?).map_err(Fault::because(
+        Exit::Failed,
+        failed,
+        "Name a certificate in the configuration.",
+    ))?;
     write_private(certificate, made.chain_pem().as_bytes())
         .and_then(|()| write_private(key, made.key_pem().as_bytes()))
         .map_err(Fault::because(Exit::Failed, failed, "Check space and permissions."))
@@ -205,14 +242,21 @@ fn make_web_certificate(config: &Config, certificate: &std::path::Path, key: &st
 
 /// One line in the log about the node itself.
 async fn note(trade: &Trade, kind: EventKind, words: &'static str) -> Outcome<()> {
-    let correlation = random_bytes::<16>(&*trade.random)
-        .map_err(Fault::because(Exit::Failed, "No random numbers.", "Check the system."))?;
+    let correlation = random_bytes::<16>(&*trade.random).map_err(Fault::because(
+        Exit::Failed,
+        "No random numbers.",
+        "Check the system.",
+    ))?;
     let actor = Actor::system(trade.me.clone(), "hie");
     let mut event = AuditEvent::new(kind, trade.clock.now(), Correlation::new(correlation), actor);
     event.detail = Some(words.to_owned());
     let audit = Arc::clone(&trade.audit);
     let stored = blocking(move || audit.append_one(event)).await;
-    stored.map(|_| ()).map_err(Fault::because(Exit::Failed, "The audit log cannot be written.", "Check the disk; the node does not run without it."))
+    stored.map(|_| ()).map_err(Fault::because(
+        Exit::Failed,
+        "The audit log cannot be written.",
+        "Check the disk; the node does not run without it.",
+    ))
 }
 
 /// Runs an order on the store of a stopped node.
@@ -223,6 +267,10 @@ pub async fn offline(home: &Home, order: Order, output: &Output) -> Outcome<Exit
     let executor = Executor::new(trade, None, None);
     let outcome = socket::local(output, |lines| async move { executor.execute(order, lines).await }).await;
     let sealed = blocking(move || audit.checkpoint()).await;
-    sealed.map_err(Fault::because(Exit::Failed, "The audit log cannot be sealed.", "Check the disk."))?;
+    sealed.map_err(Fault::because(
+        Exit::Failed,
+        "The audit log cannot be sealed.",
+        "Check the disk.",
+    ))?;
     outcome
 }

@@ -28,11 +28,17 @@ where
         std::fs::remove_file(path).map_err(Fault::because(Exit::Busy, &what, fix))?;
     }
     let listener = UnixListener::bind(path).map_err(Fault::because(Exit::Failed, &what, fix))?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
-        .map_err(Fault::because(Exit::Failed, &what, fix))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(Fault::because(
+        Exit::Failed,
+        &what,
+        fix,
+    ))?;
     let slots = std::sync::Arc::new(tokio::sync::Semaphore::new(ORDERS_MAX));
     Ok(tokio::spawn(async move {
-        while let (Ok((stream, _)), Ok(slot)) = (listener.accept().await, std::sync::Arc::clone(&slots).acquire_owned().await) {
+        while let (Ok((stream, _)), Ok(slot)) = (
+            listener.accept().await,
+            std::sync::Arc::clone(&slots).acquire_owned().await,
+        ) {
             let execute = execute.clone();
             tokio::spawn(async move {
                 if let Err(error) = serve(stream, execute).await {
@@ -51,7 +57,9 @@ where
 {
     let (read, mut write) = stream.into_split();
     let mut order = String::new();
-    BufReader::new(read.take(ORDER_BYTES_MAX as u64)).read_line(&mut order).await?;
+    BufReader::new(read.take(ORDER_BYTES_MAX as u64))
+        .read_line(&mut order)
+        .await?;
     let (lines, mut out) = Lines::channel();
     let work = match serde_json::from_str::<Order>(&order) {
         Ok(order) => {
@@ -59,7 +67,12 @@ where
             tokio::spawn(async move { lines.end(&running.await).await })
         }
         Err(error) => {
-            let fault = Fault::new(Exit::Usage, "The order cannot be read.", error, "Use the same version of the program on both ends.");
+            let fault = Fault::new(
+                Exit::Usage,
+                "The order cannot be read.",
+                error,
+                "Use the same version of the program on both ends.",
+            );
             tokio::spawn(async move { lines.end(&Err(fault)).await })
         }
     };
@@ -80,16 +93,29 @@ pub async fn is_served(path: &Path) -> bool {
 pub async fn send(path: &Path, order: &Order, output: &Output) -> Outcome<Exit> {
     let what = "The node's answer broke off.";
     let fix = "Check that `hie serve` still runs, and its log.";
-    let stream = UnixStream::connect(path)
-        .await
-        .map_err(Fault::because(Exit::Unreachable, "The node does not run.", "Start it with `hie serve`."))?;
+    let stream = UnixStream::connect(path).await.map_err(Fault::because(
+        Exit::Unreachable,
+        "The node does not run.",
+        "Start it with `hie serve`.",
+    ))?;
     let (read, mut write) = stream.into_split();
-    let mut bytes = serde_json::to_vec(order).map_err(Fault::because(Exit::Failed, "The order cannot be written.", "Report this."))?;
+    let mut bytes = serde_json::to_vec(order).map_err(Fault::because(
+        Exit::Failed,
+        "The order cannot be written.",
+        "Report this.",
+    ))?;
     bytes.push(b'\n');
-    write.write_all(&bytes).await.map_err(Fault::because(Exit::Unreachable, what, fix))?;
+    write
+        .write_all(&bytes)
+        .await
+        .map_err(Fault::because(Exit::Unreachable, what, fix))?;
     let mut lines = BufReader::new(read).lines();
     let mut printer = Printer { output, bar: None };
-    while let Some(text) = lines.next_line().await.map_err(Fault::because(Exit::Unreachable, what, fix))? {
+    while let Some(text) = lines
+        .next_line()
+        .await
+        .map_err(Fault::because(Exit::Unreachable, what, fix))?
+    {
         let line = serde_json::from_str(&text).map_err(Fault::because(Exit::Failed, what, fix))?;
         if let Some(outcome) = printer.print(line) {
             return outcome;
@@ -109,7 +135,9 @@ where
     while let Some(line) = out.recv().await {
         printer.print(line);
     }
-    running.await.map_err(|error| Fault::new(Exit::Failed, "The command broke off.", error, "Report this."))?
+    running
+        .await
+        .map_err(|error| Fault::new(Exit::Failed, "The command broke off.", error, "Report this."))?
 }
 
 /// Shows lines as they come.
@@ -137,7 +165,12 @@ impl Printer<'_> {
                 None
             }
             Line::Done { exit } => Some(Ok(exit_of(exit))),
-            Line::Fault { exit, what, why, fix } => Some(Err(Fault { exit: exit_of(exit), what, why, fix })),
+            Line::Fault { exit, what, why, fix } => Some(Err(Fault {
+                exit: exit_of(exit),
+                what,
+                why,
+                fix,
+            })),
         }
     }
 

@@ -36,7 +36,10 @@ fn failure(failure: &PeerFailure) -> WireFailure {
 /// Nodes of an organisation, in the order of the registry.
 fn nodes(registry: &RegistryView, org: &OrgId) -> Vec<NodeKey> {
     let registry = registry.borrow();
-    registry.member(org).map(|member| member.nodes.iter().map(|node| node.key).collect()).unwrap_or_default()
+    registry
+        .member(org)
+        .map(|member| member.nodes.iter().map(|node| node.key).collect())
+        .unwrap_or_default()
 }
 
 /// Requests to organisations.

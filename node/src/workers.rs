@@ -125,7 +125,11 @@ impl Keeper {
         for (node, why) in cut {
             tracing::warn!(%node, %why, "channel cut");
         }
-        tracing::info!(version = registry.version, members = registry.members.len(), "registry taken");
+        tracing::info!(
+            version = registry.version,
+            members = registry.members.len(),
+            "registry taken"
+        );
         self.region.announce.send_replace(Arc::new(registry.clone()));
         self.region.index.registry(registry).map_err(|error| chain(&error))?;
         self.region.publisher.wake();
@@ -135,9 +139,17 @@ impl Keeper {
     /// Hands a newer registry on to the other members.
     async fn pass_on(&self, signed: Vec<u8>) {
         let registry = Arc::clone(&self.trade.registry.borrow());
-        let nodes = registry.active().filter(|member| member.org != self.trade.me).flat_map(|member| member.nodes.iter());
+        let nodes = registry
+            .active()
+            .filter(|member| member.org != self.trade.me)
+            .flat_map(|member| member.nodes.iter());
         for node in nodes {
-            let Ok(frame) = (Request::RegistryPush { signed: Bytes(signed.clone()) }).encode() else { return };
+            let Ok(frame) = (Request::RegistryPush {
+                signed: Bytes(signed.clone()),
+            })
+            .encode() else {
+                return;
+            };
             let (peers, key) = (self.region.peers.clone(), node.key);
             tokio::spawn(async move {
                 // Who cannot be reached asks for it later.
@@ -179,7 +191,9 @@ async fn follow_registry(keeper: Arc<Keeper>) {
 async fn answer(keeper: Arc<Keeper>, mut inbound: mpsc::Receiver<InboundRequest>) {
     let slots = Arc::new(Semaphore::new(INBOUND_MAX));
     while let Some(request) = inbound.recv().await {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+            return;
+        };
         let keeper = Arc::clone(&keeper);
         tokio::spawn(async move {
             let response = respond(&keeper, &request).await;
@@ -205,11 +219,19 @@ async fn respond(keeper: &Keeper, inbound: &InboundRequest) -> Response {
     let held = Arc::clone(&keeper.trade.registry.borrow());
     match request {
         Request::Hello { versions, .. } => match negotiate(&versions) {
-            Some(version) => Response::Hello { version, registry: held.version, clock: keeper.trade.clock.now() },
+            Some(version) => Response::Hello {
+                version,
+                registry: held.version,
+                clock: keeper.trade.clock.now(),
+            },
             None => Response::Refused(Refusal::Version),
         },
         Request::Registry { have } => {
-            let signed = if held.version > have { std::fs::read(keeper.home.registry()).ok().map(Bytes) } else { None };
+            let signed = if held.version > have {
+                std::fs::read(keeper.home.registry()).ok().map(Bytes)
+            } else {
+                None
+            };
             Response::Registry { signed }
         }
         Request::RegistryPush { signed } => match keeper.take(&signed.0).await {

@@ -43,9 +43,7 @@ pub enum CheckpointError {
     #[error("the checkpoint's note is refused")]
     Note(#[from] NoteError),
     /// The origin line is empty, too long or has control characters.
-    #[error(
-        "the checkpoint's origin must be 1 to {ORIGIN_LEN_MAX} bytes of text without control characters"
-    )]
+    #[error("the checkpoint's origin must be 1 to {ORIGIN_LEN_MAX} bytes of text without control characters")]
     Origin,
     /// The size line is not a decimal number in its shortest form.
     #[error("the checkpoint's size (line 2) is not a plain decimal number")]
@@ -117,12 +115,7 @@ impl Checkpoint {
     /// The text that is signed, with its final newline.
     #[must_use]
     pub fn to_note_body(&self) -> String {
-        format!(
-            "{}\n{}\n{}\n",
-            self.origin,
-            self.size,
-            STANDARD.encode(self.root)
-        )
+        format!("{}\n{}\n{}\n", self.origin, self.size, STANDARD.encode(self.root))
     }
 
     /// Reads the text that is signed; takes only what [`Checkpoint::to_note_body`] writes.
@@ -186,11 +179,7 @@ impl<'a> NoteSigner<'a> {
     ///
     /// # Errors
     /// [`CheckpointError::KeyKind`] if the key is a log's, [`CheckpointError::Time`].
-    pub fn cosign(
-        &self,
-        checkpoint: &VerifiedCheckpoint,
-        timestamp_s: u64,
-    ) -> Result<SignatureLine, CheckpointError> {
+    pub fn cosign(&self, checkpoint: &VerifiedCheckpoint, timestamp_s: u64) -> Result<SignatureLine, CheckpointError> {
         self.expect(KeyKind::Witness)?;
         if timestamp_s > TIMESTAMP_MAX {
             return Err(CheckpointError::Time);
@@ -340,26 +329,16 @@ impl VerifiedCheckpoint {
     /// How many distinct witnesses cosigned.
     #[must_use]
     pub fn witness_count(&self) -> usize {
-        let mut names: Vec<&str> = self
-            .cosignatures
-            .iter()
-            .map(|c| c.witness.as_str())
-            .collect();
+        let mut names: Vec<&str> = self.cosignatures.iter().map(|c| c.witness.as_str()).collect();
         names.sort_unstable();
         names.dedup();
         names.len()
     }
 }
 
-fn check_cosignature(
-    body: &str,
-    witness: &NoteKey,
-    line: &SignatureLine,
-) -> Result<Cosignature, CheckpointError> {
+fn check_cosignature(body: &str, witness: &NoteKey, line: &SignatureLine) -> Result<Cosignature, CheckpointError> {
     let name = witness.name();
-    let refused = || NoteError::Signature {
-        name: name.to_owned(),
-    };
+    let refused = || NoteError::Signature { name: name.to_owned() };
     let (time, signature) = line.bytes().split_first_chunk::<8>().ok_or_else(refused)?;
     let timestamp_s = u64::from_be_bytes(*time);
     if timestamp_s > TIMESTAMP_MAX {

@@ -67,9 +67,7 @@ pub enum InvitationError {
     #[error("an invitation begins with \"{PREFIX}\"; paste the whole text from the region office")]
     Prefix,
     /// It is an invitation of a version that this program does not know.
-    #[error(
-        "this invitation is of version {version}; this program reads version 1; update the program"
-    )]
+    #[error("this invitation is of version {version}; this program reads version 1; update the program")]
     Version {
         /// The version it names.
         version: String,
@@ -86,9 +84,7 @@ pub enum InvitationError {
     #[error("the invitation is incomplete; paste the whole text, to its last group")]
     Incomplete,
     /// The characters are possible but at least one is wrong or missing.
-    #[error(
-        "the invitation's checksum does not fit: a character is wrong or missing; compare it with the original"
-    )]
+    #[error("the invitation's checksum does not fit: a character is wrong or missing; compare it with the original")]
     Checksum,
     /// The content is complete but one part of it is not possible.
     #[error("the invitation's {field} is not possible: {reason}")]
@@ -195,11 +191,7 @@ impl Invitation {
     /// The file form: the same text in short lines.
     #[must_use]
     pub fn to_file_text(&self) -> Zeroizing<String> {
-        let lines: Vec<String> = self
-            .groups()
-            .chunks(LINE_GROUPS)
-            .map(|line| line.join("-"))
-            .collect();
+        let lines: Vec<String> = self.groups().chunks(LINE_GROUPS).map(|line| line.join("-")).collect();
         Zeroizing::new(format!("{PREFIX}\n{}\n", lines.join("-\n")))
     }
 
@@ -218,9 +210,7 @@ impl Invitation {
             .len()
             .checked_sub(CHECKSUM_LEN)
             .ok_or(InvitationError::Incomplete)?;
-        let (payload, sum) = content
-            .split_at_checked(length)
-            .ok_or(InvitationError::Incomplete)?;
+        let (payload, sum) = content.split_at_checked(length).ok_or(InvitationError::Incomplete)?;
         if checksum(payload) != *sum {
             return Err(InvitationError::Checksum);
         }
@@ -298,9 +288,7 @@ impl fmt::Debug for Invitation {
 
 /// The text in upper case without white space and hyphens.
 fn bare(text: &str) -> Zeroizing<String> {
-    let kept = text
-        .chars()
-        .filter(|c| !c.is_whitespace() && !is_hyphen(*c));
+    let kept = text.chars().filter(|c| !c.is_whitespace() && !is_hyphen(*c));
     Zeroizing::new(kept.map(|c| c.to_ascii_uppercase()).collect())
 }
 
@@ -368,9 +356,7 @@ fn check_address(address: &str) -> Result<(), InvitationError> {
     if !plain_port || port.parse::<u16>().is_err() {
         return refused("its port is not a number from 1 to 65535");
     }
-    let inner = host
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'));
+    let inner = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let possible = match inner {
         Some(inner) => inner.parse::<std::net::Ipv6Addr>().is_ok(),
         None => is_host(host),
@@ -386,9 +372,7 @@ fn check_address(address: &str) -> Result<(), InvitationError> {
 fn is_host(host: &str) -> bool {
     host.split('.').all(|label| {
         (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
             && !label.starts_with('-')
             && !label.ends_with('-')
     })
@@ -407,11 +391,8 @@ fn check_organisation(id: &str) -> Result<(), InvitationError> {
     let Some(oid) = id.strip_prefix("urn:oid:") else {
         return refused("it does not begin with urn:oid:");
     };
-    let arc = |arc: &str| {
-        !arc.is_empty()
-            && arc.bytes().all(|b| b.is_ascii_digit())
-            && (arc == "0" || !arc.starts_with('0'))
-    };
+    let arc =
+        |arc: &str| !arc.is_empty() && arc.bytes().all(|b| b.is_ascii_digit()) && (arc == "0" || !arc.starts_with('0'));
     if !oid.starts_with(['0', '1', '2']) || !oid.contains('.') || !oid.split('.').all(arc) {
         return refused("it is not a dotted object identifier");
     }
@@ -425,10 +406,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], InvitationError> {
-        let (part, rest) = self
-            .rest
-            .split_first_chunk::<N>()
-            .ok_or(InvitationError::Incomplete)?;
+        let (part, rest) = self.rest.split_first_chunk::<N>().ok_or(InvitationError::Incomplete)?;
         self.rest = rest;
         Ok(*part)
     }

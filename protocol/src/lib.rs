@@ -18,8 +18,8 @@ pub mod registry;
 pub mod retrieval;
 pub mod seal;
 pub mod sign;
+#[cfg(test)]
+mod vectors;
 pub mod version;
 pub mod vocabulary;
 pub mod words;
-#[cfg(test)]
-mod vectors;

@@ -86,11 +86,7 @@ pub enum MerkleError {
 /// The hash of a leaf's content.
 #[must_use]
 pub fn leaf_hash(content: &[u8]) -> Hash {
-    Sha256::new()
-        .chain_update([0])
-        .chain_update(content)
-        .finalize()
-        .into()
+    Sha256::new().chain_update([0]).chain_update(content).finalize().into()
 }
 
 /// The hash of an interior node.
@@ -195,9 +191,7 @@ impl Frontier {
     /// # Errors
     /// [`MerkleError::Frontier`] if the length does not fit the size, [`MerkleError::TooLarge`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, MerkleError> {
-        let malformed = MerkleError::Frontier {
-            length: bytes.len(),
-        };
+        let malformed = MerkleError::Frontier { length: bytes.len() };
         let (size, rest) = bytes.split_first_chunk::<8>().ok_or(malformed)?;
         let size = u64::from_be_bytes(*size);
         if size > SIZE_MAX {

@@ -82,9 +82,7 @@ pub enum OprfError {
         position: usize,
     },
     /// An encoded point is not canonical, or is the identity.
-    #[error(
-        "{what} at place {position} is not a canonical ristretto255 point other than the identity"
-    )]
+    #[error("{what} at place {position} is not a canonical ristretto255 point other than the identity")]
     Point {
         /// What the point stands for.
         what: &'static str,
@@ -125,9 +123,7 @@ pub enum OprfError {
     #[error("the randomness source gave no randomness")]
     Randomness,
     /// An authority answered another number of elements than it was asked.
-    #[error(
-        "token authority {index} answered {got} elements instead of {asked}; ask another authority"
-    )]
+    #[error("token authority {index} answered {got} elements instead of {asked}; ask another authority")]
     AnswerSize {
         /// Index of the authority's share.
         index: u16,
@@ -137,9 +133,7 @@ pub enum OprfError {
         asked: usize,
     },
     /// An authority answered with something that is no point of the group.
-    #[error(
-        "token authority {index} answered a malformed point at place {position}; ask another authority"
-    )]
+    #[error("token authority {index} answered a malformed point at place {position}; ask another authority")]
     AnswerPoint {
         /// Index of the authority's share.
         index: u16,
@@ -147,9 +141,7 @@ pub enum OprfError {
         position: usize,
     },
     /// An authority's proof does not hold: it did not use the key it published.
-    #[error(
-        "the proof of token authority {index} does not hold against its published key; ask another authority"
-    )]
+    #[error("the proof of token authority {index} does not hold against its published key; ask another authority")]
     Proof {
         /// Index of the authority's share.
         index: u16,

@@ -56,12 +56,7 @@ pub enum SealError {
 ///
 /// # Errors
 /// [`SealError::TooLong`].
-pub fn seal(
-    key: &[u8; KEY_LEN],
-    nonce: [u8; NONCE_LEN],
-    aad: &[u8],
-    plain: &[u8],
-) -> Result<Vec<u8>, SealError> {
+pub fn seal(key: &[u8; KEY_LEN], nonce: [u8; NONCE_LEN], aad: &[u8], plain: &[u8]) -> Result<Vec<u8>, SealError> {
     close(key, nonce, aad, plain, 0)
 }
 
@@ -113,10 +108,7 @@ pub fn open_padded(key: &[u8; KEY_LEN], aad: &[u8], sealed: &[u8]) -> Result<Vec
     if plain.len() % PAD_BLOCK_LEN != 0 {
         return Err(SealError::Padding);
     }
-    let mark = plain
-        .iter()
-        .rposition(|byte| *byte != 0)
-        .ok_or(SealError::Padding)?;
+    let mark = plain.iter().rposition(|byte| *byte != 0).ok_or(SealError::Padding)?;
     if plain.get(mark) != Some(&PAD_MARK) || plain.len() - mark > PAD_BLOCK_LEN {
         return Err(SealError::Padding);
     }
@@ -142,11 +134,7 @@ fn close(
         content.resize(length + padding, 0);
     }
     let tag = cipher(key)?
-        .seal_in_place_separate_tag(
-            Nonce::assume_unique_for_key(nonce),
-            Aad::from(aad),
-            &mut content,
-        )
+        .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), &mut content)
         .map_err(|_| SealError::TooLong { length })?;
     Ok([nonce.as_slice(), content.as_slice(), tag.as_ref()].concat())
 }
@@ -159,12 +147,7 @@ fn cipher(key: &[u8; KEY_LEN]) -> Result<LessSafeKey, SealError> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
     use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
 
@@ -214,10 +197,7 @@ mod tests {
     fn wrong_key_place_or_length_is_refused() {
         let sealed = seal_padded(&[1; 32], [2; 12], b"place", b"content").unwrap();
         assert_eq!(open(&[9; 32], b"place", &sealed), Err(SealError::Closed));
-        assert_eq!(
-            open(&[1; 32], b"elsewhere", &sealed),
-            Err(SealError::Closed)
-        );
+        assert_eq!(open(&[1; 32], b"elsewhere", &sealed), Err(SealError::Closed));
         for cut in 0..OVERHEAD_LEN {
             let short = open(&[1; 32], b"place", &sealed[..cut]);
             assert_eq!(short, Err(SealError::TooShort { length: cut }));
@@ -252,11 +232,7 @@ mod tests {
 
     #[test]
     fn contents_of_one_size_class_look_alike() {
-        let of = |n: usize| {
-            seal_padded(&[1; 32], [2; 12], b"", &vec![5; n])
-                .unwrap()
-                .len()
-        };
+        let of = |n: usize| seal_padded(&[1; 32], [2; 12], b"", &vec![5; n]).unwrap().len();
         assert_eq!(of(0), of(63));
         assert_eq!(of(64), of(127));
         assert!(of(63) < of(64));

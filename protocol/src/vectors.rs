@@ -232,32 +232,92 @@ fn receipt() -> Receipt {
     }
 }
 
-fn frames() -> BTreeMap<&'static str, Vec<u8>> {
-    let request = |message: Request| {
-        let bytes = message.encode().unwrap();
-        assert_eq!(Request::decode(&bytes).unwrap(), message);
-        bytes
+fn request(message: Request) -> Vec<u8> {
+    let bytes = message.encode().unwrap();
+    assert_eq!(Request::decode(&bytes).unwrap(), message);
+    bytes
+}
+
+fn response(message: Response) -> Vec<u8> {
+    let bytes = message.encode().unwrap();
+    assert_eq!(Response::decode(&bytes).unwrap(), message);
+    bytes
+}
+
+fn request_frames() -> [(&'static str, Vec<u8>); 9] {
+    let hello = Request::Hello {
+        versions: vec![V1],
+        registry: 7,
+        clock: NOW,
     };
-    let response = |message: Response| {
-        let bytes = message.encode().unwrap();
-        assert_eq!(Response::decode(&bytes).unwrap(), message);
-        bytes
-    };
-    let key = TestKey::new(1);
     let store = IndexMessage::Store {
         id: 1,
         records: vec![Bytes(vec![1, 2])],
+    };
+    let stored = IndexMessage::Stored {
+        id: 1,
+        outcomes: vec![StoreOutcome::Held, StoreOutcome::Refused, StoreOutcome::Misplaced],
+    };
+    let lookup = IndexMessage::Lookup {
+        id: 2,
+        keys: vec![IndexKey::new([5; 32])],
     };
     let found = IndexMessage::Found {
         id: 2,
         records: vec![vec![Bytes(vec![1])], vec![]],
         whole: true,
     };
+    let evaluate = Request::Evaluate {
+        claim: Bytes(vec![1]),
+        epoch: 1,
+        blinded: vec![PublicKey::new([9; 32])],
+    };
     let open = Open {
         claim: Bytes(vec![1]),
         demographics: demographics(),
         handles: vec![RecordHandle::new([6; 16])],
         documents: vec![],
+    };
+    let push = Request::RegistryPush { signed: Bytes(vec![1]) };
+    [
+        ("request hello", request(hello)),
+        ("request registry", request(Request::Registry { have: 6 })),
+        ("request registry-push", request(push)),
+        ("request index store", request(Request::Index(store))),
+        ("request index stored", request(Request::Index(stored))),
+        ("request index lookup", request(Request::Index(lookup))),
+        ("request index found", request(Request::Index(found))),
+        ("request evaluate", request(evaluate)),
+        ("request open", request(Request::Open(Box::new(open)))),
+    ]
+}
+
+fn response_frames() -> [(&'static str, Vec<u8>); 6] {
+    let hello = Response::Hello {
+        version: V1,
+        registry: 7,
+        clock: NOW,
+    };
+    let evaluated = Response::Evaluated {
+        index: 1,
+        elements: vec![PublicKey::new([9; 32])],
+        proof: Bytes(vec![0; 64]),
+    };
+    [
+        ("response hello", response(hello)),
+        ("response registry", response(Response::Registry { signed: None })),
+        ("response taken", response(Response::Taken)),
+        ("response evaluated", response(evaluated)),
+        ("response opened", response(Response::Opened(Box::new(opened())))),
+        ("response refused", response(Response::Refused(Refusal::NothingHere))),
+    ]
+}
+
+fn lane_frames() -> [(&'static str, Vec<u8>); 3] {
+    let ask = Ask {
+        ticket: Ticket::new([5; 32]),
+        item: Item::Document,
+        from: 0,
     };
     let header = Header {
         item: Item::InstancesFrom(2),
@@ -269,6 +329,16 @@ fn frames() -> BTreeMap<&'static str, Vec<u8>> {
         hash: ContentHash::new([4; 32]),
         manifest: Some(manifest()),
     };
+    let refused = Refused { refusal: Refusal::Busy };
+    [
+        ("lane ask", cbor::encode(&ask).unwrap()),
+        ("lane header", cbor::encode(&header).unwrap()),
+        ("lane refused", cbor::encode(&refused).unwrap()),
+    ]
+}
+
+fn sealed_and_signed() -> [(&'static str, Vec<u8>); 6] {
+    let key = TestKey::new(1);
     let pointer = PointerSecret {
         record_key: vec![1; 32],
         classes: vec![DocumentClass::Summary],
@@ -286,86 +356,23 @@ fn frames() -> BTreeMap<&'static str, Vec<u8>> {
         sensitivity: vec![],
         imaging: None,
     };
-    BTreeMap::from([
-        (
-            "request hello",
-            request(Request::Hello {
-                versions: vec![V1],
-                registry: 7,
-                clock: NOW,
-            }),
-        ),
-        ("request registry", request(Request::Registry { have: 6 })),
-        (
-            "request registry-push",
-            request(Request::RegistryPush { signed: Bytes(vec![1]) }),
-        ),
-        ("request index store", request(Request::Index(store))),
-        (
-            "request index stored",
-            request(Request::Index(IndexMessage::Stored {
-                id: 1,
-                outcomes: vec![StoreOutcome::Held, StoreOutcome::Refused, StoreOutcome::Misplaced],
-            })),
-        ),
-        (
-            "request index lookup",
-            request(Request::Index(IndexMessage::Lookup {
-                id: 2,
-                keys: vec![IndexKey::new([5; 32])],
-            })),
-        ),
-        ("request index found", request(Request::Index(found))),
-        (
-            "request evaluate",
-            request(Request::Evaluate {
-                claim: Bytes(vec![1]),
-                epoch: 1,
-                blinded: vec![PublicKey::new([9; 32])],
-            }),
-        ),
-        ("request open", request(Request::Open(Box::new(open)))),
-        (
-            "response hello",
-            response(Response::Hello {
-                version: V1,
-                registry: 7,
-                clock: NOW,
-            }),
-        ),
-        ("response registry", response(Response::Registry { signed: None })),
-        ("response taken", response(Response::Taken)),
-        (
-            "response evaluated",
-            response(Response::Evaluated {
-                index: 1,
-                elements: vec![PublicKey::new([9; 32])],
-                proof: Bytes(vec![0; 64]),
-            }),
-        ),
-        ("response opened", response(Response::Opened(Box::new(opened())))),
-        ("response refused", response(Response::Refused(Refusal::NothingHere))),
-        (
-            "lane ask",
-            cbor::encode(&Ask {
-                ticket: Ticket::new([5; 32]),
-                item: Item::Document,
-                from: 0,
-            })
-            .unwrap(),
-        ),
-        ("lane header", cbor::encode(&header).unwrap()),
-        (
-            "lane refused",
-            cbor::encode(&Refused { refusal: Refusal::Busy }).unwrap(),
-        ),
+    [
         ("sealed pointer", cbor::encode(&pointer).unwrap()),
         ("sealed locator", cbor::encode(&locator).unwrap()),
         ("signed claim", claim().sign(&key).unwrap()),
         ("signed record", record(1).sign(&key).unwrap().signed().0.clone()),
         ("signed receipt", receipt().sign(&key).unwrap()),
         ("signed registry", registry().sign(&key).unwrap()),
-    ])
+    ]
+}
+
+fn frames() -> BTreeMap<&'static str, Vec<u8>> {
+    request_frames()
+        .into_iter()
+        .chain(response_frames())
+        .chain(lane_frames())
+        .chain(sealed_and_signed())
+        .collect()
 }
 
 #[test]

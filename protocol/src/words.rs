@@ -153,12 +153,7 @@ pub const WORDS: [&str; 1024] = [
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
     use std::collections::BTreeSet;
 
@@ -167,11 +162,7 @@ mod tests {
     /// Whether one inserted, removed or replaced letter makes `b` of `a`.
     fn close(a: &str, b: &str) -> bool {
         let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
-        let same = short
-            .bytes()
-            .zip(long.bytes())
-            .take_while(|(x, y)| x == y)
-            .count();
+        let same = short.bytes().zip(long.bytes()).take_while(|(x, y)| x == y).count();
         match long.len() - short.len() {
             0 => short[same + 1..] == long[same + 1..],
             1 => short[same..] == long[same + 1..],
@@ -200,10 +191,7 @@ mod tests {
 
     #[test]
     fn words_are_frozen() {
-        assert_eq!(
-            check_words(&[0; 32]).join(" "),
-            "bottle farm porter pheasant"
-        );
+        assert_eq!(check_words(&[0; 32]).join(" "), "bottle farm porter pheasant");
         assert_eq!(check_words(&[1; 32]).join(" "), "jade inlet buckle toad");
         assert_eq!(check_words(b"").join(" "), "bottle farm porter pheasant");
     }

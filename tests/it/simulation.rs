@@ -40,9 +40,17 @@ fn spec_f_the_laws_hold_over_every_seed() {
     let reports: Vec<Report> = on_all_processors(SEEDS, |number| run(number + 1, None));
     let broken: Vec<&Report> = reports.iter().filter(|report| !report.violations.is_empty()).collect();
     for report in &broken {
-        eprintln!("seed {}: {:#?}", report.seed, report.violations.iter().take(4).collect::<Vec<_>>());
+        eprintln!(
+            "seed {}: {:#?}",
+            report.seed,
+            report.violations.iter().take(4).collect::<Vec<_>>()
+        );
     }
-    assert!(broken.is_empty(), "violated by seeds {:?}", broken.iter().map(|one| one.seed).collect::<Vec<_>>());
+    assert!(
+        broken.is_empty(),
+        "violated by seeds {:?}",
+        broken.iter().map(|one| one.seed).collect::<Vec<_>>()
+    );
     // A run in which nothing happens proves nothing.
     let sum = |count: fn(&Report) -> u64| reports.iter().map(count).sum::<u64>();
     let (published, complete) = (sum(|one| one.counts.published), sum(|one| one.counts.complete));
@@ -73,9 +81,19 @@ fn every_planted_bug_is_found() {
     });
     for (bug, laws, report) in found {
         let report = report.unwrap_or_else(|| panic!("{bug:?} was not found in {HUNT_SEEDS_MAX} seeds"));
-        let shown = report.violations.iter().find(|violation| laws.contains(&violation.law)).unwrap();
-        eprintln!("{bug:?}: seed {} after {} ms: {:?}", report.seed, shown.at_ms, shown.law);
+        let shown = report
+            .violations
+            .iter()
+            .find(|violation| laws.contains(&violation.law))
+            .unwrap();
+        eprintln!(
+            "{bug:?}: seed {} after {} ms: {:?}",
+            report.seed, shown.at_ms, shown.law
+        );
         assert_eq!(run(report.seed, Some(bug)), report, "the failing seed replays");
-        assert!(run(report.seed, None).violations.is_empty(), "the seed is clean without the bug");
+        assert!(
+            run(report.seed, None).violations.is_empty(),
+            "the seed is clean without the bug"
+        );
     }
 }

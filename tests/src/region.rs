@@ -4,7 +4,13 @@
 //! go over the command socket or over HTTP. Every region has its own folder, root and ports; waiting is for a
 //! condition and bounded.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs
+)]
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -76,23 +82,38 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl 
             }
         }
     };
-    tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("waited in vain: {what}"))
+    tokio::time::timeout(PATIENCE, waiting)
+        .await
+        .unwrap_or_else(|_| panic!("waited in vain: {what}"))
 }
 
 /// In whose name, for treatment.
 pub fn asker(account: &str) -> Asker {
-    Asker { account: account.to_owned(), purpose: "TREAT".to_owned(), emergency: None }
+    Asker {
+        account: account.to_owned(),
+        purpose: "TREAT".to_owned(),
+        emergency: None,
+    }
 }
 
 /// The physician in an emergency.
 pub fn emergency(words: &str) -> Asker {
     let emergency = Some(("life-at-risk".to_owned(), words.to_owned()));
-    Asker { account: "haddad".to_owned(), purpose: "BTG".to_owned(), emergency }
+    Asker {
+        account: "haddad".to_owned(),
+        purpose: "BTG".to_owned(),
+        emergency,
+    }
 }
 
 /// A person by name, birth date and sex.
 pub fn person(family: &str, given: &str, born: &str, sex: &str) -> Demographics {
-    let name = PersonName { family: family.to_owned(), given: vec![given.to_owned()], prefix: None, suffix: None };
+    let name = PersonName {
+        family: family.to_owned(),
+        given: vec![given.to_owned()],
+        prefix: None,
+        suffix: None,
+    };
     Demographics {
         names: vec![name],
         birth_date: Some(born.to_owned()),
@@ -110,7 +131,10 @@ pub fn grace() -> Demographics {
 
 /// Adds an identifier.
 pub fn with_identifier(mut who: Demographics, system: &str, value: &str) -> Demographics {
-    who.identifiers.push(PersonIdentifier { system: system.to_owned(), value: value.to_owned() });
+    who.identifiers.push(PersonIdentifier {
+        system: system.to_owned(),
+        value: value.to_owned(),
+    });
     who
 }
 
@@ -127,7 +151,13 @@ impl Reply {
     /// The results of an order that must end so.
     #[track_caller]
     pub fn ended(self, exit: Exit) -> Vec<Value> {
-        assert_eq!(self.outcome.as_ref().map_or_else(|fault| fault.exit, |exit| *exit), exit, "{:?} {:#?}", self.outcome, self.data);
+        assert_eq!(
+            self.outcome.as_ref().map_or_else(|fault| fault.exit, |exit| *exit),
+            exit,
+            "{:?} {:#?}",
+            self.outcome,
+            self.data
+        );
         self.data
     }
 
@@ -150,9 +180,22 @@ pub async fn give(socket: &Path, order: &Order) -> std::io::Result<Reply> {
         match serde_json::from_str(&text)? {
             Line::Progress { .. } | Line::Say { .. } => {}
             Line::Data { value, .. } => data.push(value),
-            Line::Done { exit } => return Ok(Reply { outcome: Ok(exit_of(exit)), data }),
+            Line::Done { exit } => {
+                return Ok(Reply {
+                    outcome: Ok(exit_of(exit)),
+                    data,
+                });
+            }
             Line::Fault { exit, what, why, fix } => {
-                return Ok(Reply { outcome: Err(Fault { exit: exit_of(exit), what, why, fix }), data });
+                return Ok(Reply {
+                    outcome: Err(Fault {
+                        exit: exit_of(exit),
+                        what,
+                        why,
+                        fix,
+                    }),
+                    data,
+                });
             }
         }
     }
@@ -174,10 +217,17 @@ pub struct Answer {
 
 impl Answer {
     fn read(data: &[Value]) -> Self {
-        let closing = data.iter().find(|line| line.get("complete").is_some()).unwrap_or_else(|| panic!("no closing line: {data:#?}"));
+        let closing = data
+            .iter()
+            .find(|line| line.get("complete").is_some())
+            .unwrap_or_else(|| panic!("no closing line: {data:#?}"));
         let silent = closing["silent"].as_array().unwrap().iter();
         Self {
-            organisations: data.iter().filter(|line| line.get("organisation").is_some()).cloned().collect(),
+            organisations: data
+                .iter()
+                .filter(|line| line.get("organisation").is_some())
+                .cloned()
+                .collect(),
             complete: closing["complete"].as_bool().unwrap(),
             silent: silent.map(|line| line["name"].as_str().unwrap().to_owned()).collect(),
             words: closing["words"].as_str().unwrap().to_owned(),
@@ -191,24 +241,35 @@ impl Answer {
 
     /// Documents of one organisation.
     pub fn documents(&self, name: &str) -> Vec<Value> {
-        self.of(name).and_then(|line| line["documents"].as_array().cloned()).unwrap_or_default()
+        self.of(name)
+            .and_then(|line| line["documents"].as_array().cloned())
+            .unwrap_or_default()
     }
 
     /// Titles of one organisation's documents, as a set.
     pub fn titles(&self, name: &str) -> BTreeSet<String> {
-        self.documents(name).iter().map(|document| document["title"].as_str().unwrap().to_owned()).collect()
+        self.documents(name)
+            .iter()
+            .map(|document| document["title"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     /// Names of the organisations that gave documents.
     pub fn givers(&self) -> BTreeSet<String> {
-        let gave = self.organisations.iter().filter(|line| !line["documents"].as_array().unwrap().is_empty());
+        let gave = self
+            .organisations
+            .iter()
+            .filter(|line| !line["documents"].as_array().unwrap().is_empty());
         gave.map(|line| line["name"].as_str().unwrap().to_owned()).collect()
     }
 
     /// The document of one organisation that has this title.
     #[track_caller]
     pub fn document(&self, name: &str, title: &str) -> Value {
-        let found = self.documents(name).into_iter().find(|document| document["title"] == title);
+        let found = self
+            .documents(name)
+            .into_iter()
+            .find(|document| document["title"] == title);
         found.unwrap_or_else(|| panic!("{name} gave no {title}: {:#?}", self.of(name)))
     }
 }
@@ -234,7 +295,13 @@ impl From<Site> for Guise<'static> {
             Site::HarbourGp => MemberKind::Clinic,
             Site::NorthImaging => MemberKind::ImagingCentre,
         };
-        Self { slug: site.slug(), name: site.name(), urn: site.urn(), kind, token_authority: site == Site::CityGeneral }
+        Self {
+            slug: site.slug(),
+            name: site.name(),
+            urn: site.urn(),
+            kind,
+            token_authority: site == Site::CityGeneral,
+        }
     }
 }
 
@@ -283,7 +350,10 @@ impl Node {
     pub async fn stop(&mut self) {
         let Running { stop, task } = self.running.take().expect("the node runs");
         stop.send(()).expect("the node still listens");
-        let ended = tokio::time::timeout(PATIENCE, task).await.expect("the node stops").expect("the node does not panic");
+        let ended = tokio::time::timeout(PATIENCE, task)
+            .await
+            .expect("the node stops")
+            .expect("the node does not panic");
         assert_eq!(ended.unwrap(), Exit::Done);
     }
 
@@ -295,15 +365,29 @@ impl Node {
     /// Gives an order.
     pub async fn order(&self, order: Order) -> Reply {
         let given = tokio::time::timeout(PATIENCE, give(&self.home.socket(), &order)).await;
-        given.expect("the order ends").unwrap_or_else(|error| panic!("{}: {error}", self.name))
+        given
+            .expect("the order ends")
+            .unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
 
     /// Asks the region.
     pub async fn find(&self, who: &Demographics, asker: Asker) -> Answer {
-        let reply = self.order(Order::Find { asker, demographics: who.clone() }).await;
-        let outcome = reply.outcome.as_ref().unwrap_or_else(|fault| panic!("{}: {fault}", self.name));
+        let reply = self
+            .order(Order::Find {
+                asker,
+                demographics: who.clone(),
+            })
+            .await;
+        let outcome = reply
+            .outcome
+            .as_ref()
+            .unwrap_or_else(|fault| panic!("{}: {fault}", self.name));
         let answer = Answer::read(&reply.data);
-        assert_eq!(*outcome == Exit::Done, answer.complete, "the exit code tells whether the answer is complete");
+        assert_eq!(
+            *outcome == Exit::Done,
+            answer.complete,
+            "the exit code tells whether the answer is complete"
+        );
         answer
     }
 
@@ -326,29 +410,51 @@ impl Node {
 
     /// Fetches a document or study.
     pub async fn get(&self, reference: &str, asker: Asker, out: &Path) -> Reply {
-        self.order(Order::Get { asker, reference: reference.to_owned(), out: out.to_owned() }).await
+        self.order(Order::Get {
+            asker,
+            reference: reference.to_owned(),
+            out: out.to_owned(),
+        })
+        .await
     }
 
     /// Imports FHIR.
     pub async fn import_fhir(&self, path: &Path) -> Reply {
-        self.order(Order::ImportFhir { path: path.to_owned(), dry_run: false }).await
+        self.order(Order::ImportFhir {
+            path: path.to_owned(),
+            dry_run: false,
+        })
+        .await
     }
 
     /// Imports DICOM.
     pub async fn import_dicom(&self, path: &Path) -> Reply {
-        self.order(Order::ImportDicom { path: path.to_owned(), dry_run: false }).await
+        self.order(Order::ImportDicom {
+            path: path.to_owned(),
+            dry_run: false,
+        })
+        .await
     }
 
     /// Entries of the audit log as IHE BALP AuditEvents, newest first.
     pub async fn log(&self) -> Vec<Value> {
-        let order = Order::AuditSearch { asker: asker_for("silva", "HOPERAT"), text: None, emergency: false, limit: 500 };
+        let order = Order::AuditSearch {
+            asker: asker_for("silva", "HOPERAT"),
+            text: None,
+            emergency: false,
+            limit: 500,
+        };
         self.order(order).await.done()
     }
 
     /// Proves the audit log; its size.
     pub async fn verify(&self) -> u64 {
         let report = self.order(Order::AuditVerify).await.done();
-        assert_eq!((&report[0]["complete"], &report[0]["altered"]), (&Value::Bool(true), &Value::Bool(false)), "{report:#?}");
+        assert_eq!(
+            (&report[0]["complete"], &report[0]["altered"]),
+            (&Value::Bool(true), &Value::Bool(false)),
+            "{report:#?}"
+        );
         report[0]["to"].as_u64().unwrap()
     }
 
@@ -361,13 +467,19 @@ impl Node {
     pub async fn reachable(&self) -> BTreeSet<String> {
         let status = self.status().await;
         let peers = status["peers"].as_array().unwrap().iter();
-        peers.filter(|peer| peer["reachable"] == true).map(|peer| peer["name"].as_str().unwrap().to_owned()).collect()
+        peers
+            .filter(|peer| peer["reachable"] == true)
+            .map(|peer| peer["name"].as_str().unwrap().to_owned())
+            .collect()
     }
 }
 
 /// In whose name, for another purpose.
 pub fn asker_for(account: &str, purpose: &str) -> Asker {
-    Asker { purpose: purpose.to_owned(), ..asker(account) }
+    Asker {
+        purpose: purpose.to_owned(),
+        ..asker(account)
+    }
 }
 
 /// Kind of an entry that [`Node::log`] gave.
@@ -385,7 +497,10 @@ pub fn receipt(entry: &Value, own: bool) -> Option<(String, String)> {
         if identifier["system"] != "urn:hie:audit-receipt" || place.starts_with('#') != own {
             return None;
         }
-        let leaf = entity["detail"].as_array()?.iter().find(|detail| detail["type"] == "leaf")?;
+        let leaf = entity["detail"]
+            .as_array()?
+            .iter()
+            .find(|detail| detail["type"] == "leaf")?;
         Some((place.to_owned(), leaf["valueString"].as_str()?.to_owned()))
     })
 }
@@ -402,7 +517,10 @@ impl Region {
     pub async fn new() -> Self {
         if std::env::var_os("HIE_LOG").is_some() {
             let filter = tracing_subscriber::EnvFilter::from_env("HIE_LOG");
-            let _kept = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+            let _kept = tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .with_test_writer()
+                .try_init();
         }
         let folder = tempfile::tempdir().unwrap();
         let address = free();
@@ -414,12 +532,18 @@ impl Region {
             token_authorities: 1,
         };
         drop(Authority::init(&folder.path().join("region"), options, clock::now()).unwrap());
-        let running = serve::start(&folder.path().join("region"), address, true).await.unwrap();
+        let running = serve::start(&folder.path().join("region"), address, true)
+            .await
+            .unwrap();
         let (authority, stopped) = oneshot::channel::<()>();
         tokio::spawn(running.until(async move {
             let _dropped = stopped.await;
         }));
-        Self { folder, address, _authority: authority }
+        Self {
+            folder,
+            address,
+            _authority: authority,
+        }
     }
 
     /// A path in the region's folder.
@@ -435,7 +559,9 @@ impl Region {
     /// Changes the authority's state, as its command line does beside the running server.
     pub async fn authority<T: Send + 'static>(&self, work: impl FnOnce(&mut Authority) -> T + Send + 'static) -> T {
         let folder = self.path("region");
-        tokio::task::spawn_blocking(move || work(&mut Authority::open(&folder).unwrap())).await.unwrap()
+        tokio::task::spawn_blocking(move || work(&mut Authority::open(&folder).unwrap()))
+            .await
+            .unwrap()
     }
 
     /// Invites an organisation, lets it join, starts its node, makes its accounts.
@@ -445,14 +571,36 @@ impl Region {
         let home = Home::at(self.path(guise.slug));
         let output = Output::new(true);
         let web = free();
-        let init = Init { name: guise.name.to_owned(), host: None, web, plain: true, control: free(), bulk: free() };
+        let init = Init {
+            name: guise.name.to_owned(),
+            host: None,
+            web,
+            plain: true,
+            control: free(),
+            bulk: free(),
+        };
         join::init(&home, init, &output).unwrap();
         let mut roles = vec![MemberRole::IndexHolder];
         roles.extend(guise.token_authority.then_some(MemberRole::TokenAuthority));
-        let guest = Guest { org: org.clone(), name: guise.name.to_owned(), kind: guise.kind, roles, phone: Some("555-0142".to_owned()), days: 7 };
-        let invitation = self.authority(move |authority| authority.invite(guest, clock::now()).unwrap().to_text().to_string()).await;
+        let guest = Guest {
+            org: org.clone(),
+            name: guise.name.to_owned(),
+            kind: guise.kind,
+            roles,
+            phone: Some("555-0142".to_owned()),
+            days: 7,
+        };
+        let invitation = self
+            .authority(move |authority| authority.invite(guest, clock::now()).unwrap().to_text().to_string())
+            .await;
         join::join(&home, Join { invitation, wait: 30 }, &output).await.unwrap();
-        let mut node = Node { name: guise.name.to_owned(), org, home, web, running: None };
+        let mut node = Node {
+            name: guise.name.to_owned(),
+            org,
+            home,
+            web,
+            running: None,
+        };
         node.start().await;
         for (account, name, department, role) in ACCOUNTS {
             let order = Order::AccountAdd {
@@ -471,7 +619,11 @@ impl Region {
     /// The fixture population with short studies.
     pub fn population() -> Vec<FixturePatient> {
         let mut people = region_population();
-        for series in people.iter_mut().flat_map(|person| &mut person.records).filter_map(|record| record.series.as_mut()) {
+        for series in people
+            .iter_mut()
+            .flat_map(|person| &mut person.records)
+            .filter_map(|record| record.series.as_mut())
+        {
             series.slices = series.slices.min(SLICES);
         }
         people
@@ -484,7 +636,11 @@ impl Region {
         std::fs::create_dir_all(&fhir).unwrap();
         std::fs::create_dir_all(&dicom).unwrap();
         let (mut people, mut images) = (0_u64, 0_u64);
-        for record in Self::population().iter().flat_map(|person| &person.records).filter(|record| record.site == site) {
+        for record in Self::population()
+            .iter()
+            .flat_map(|person| &person.records)
+            .filter(|record| record.site == site)
+        {
             std::fs::write(fhir.join(format!("{}.json", record.mrn)), record.bundle.to_string()).unwrap();
             people += 1;
             for (number, file) in record.series.iter().flat_map(|series| series.files().enumerate()) {
@@ -493,7 +649,11 @@ impl Region {
             }
         }
         let tally = node.import_fhir(&fhir).await.done().pop().unwrap();
-        assert_eq!((tally["patients"].as_u64(), tally["rejected_count"].as_u64()), (Some(people), Some(0)), "{tally}");
+        assert_eq!(
+            (tally["patients"].as_u64(), tally["rejected_count"].as_u64()),
+            (Some(people), Some(0)),
+            "{tally}"
+        );
         if images > 0 {
             let tally = node.import_dicom(&dicom).await.done().pop().unwrap();
             assert_eq!(tally["instances"].as_u64(), Some(images), "{tally}");

@@ -28,7 +28,12 @@ struct Unread;
 
 impl<'a> Reader<'a> {
     pub(super) fn new(consent: &'a Value, org: &'a dyn Fn(&str) -> Option<OrgId>) -> Self {
-        Self { consent, org, seen: 0, faults: Vec::new() }
+        Self {
+            consent,
+            org,
+            seen: 0,
+            faults: Vec::new(),
+        }
     }
 
     pub(super) fn root(&mut self, value: &Value) -> Root {
@@ -36,7 +41,10 @@ impl<'a> Reader<'a> {
         if !value.is_object() {
             self.faults.push(fault("Consent.provision", "not an object"));
         }
-        Root { rule: self.provision(value, 1, !typed), typed }
+        Root {
+            rule: self.provision(value, 1, !typed),
+            typed,
+        }
     }
 
     fn provision(&mut self, value: &Value, depth: usize, may_be_untyped: bool) -> Provision {
@@ -49,7 +57,8 @@ impl<'a> Reader<'a> {
         rule.unread = effect.is_none() && !may_be_untyped;
         self.seen = self.seen.saturating_add(1);
         if self.seen == PROVISIONS_MAX.saturating_add(1) {
-            self.faults.push(fault("Consent.provision", "too many provisions: 512 at most"));
+            self.faults
+                .push(fault("Consent.provision", "too many provisions: 512 at most"));
         }
         if depth > PROVISION_DEPTH_MAX || self.seen > PROVISIONS_MAX {
             rule.unread = true;
@@ -60,14 +69,21 @@ impl<'a> Reader<'a> {
         rule.period = span(value.get("period"), &mut rule.unread);
         rule.data_period = span(value.get("dataPeriod"), &mut rule.unread);
         rule.actors = each(value, "actor", &mut rule.unread, |actor| self.actor(actor));
-        rule.actions = each(value, "action", &mut rule.unread, action).into_iter().flatten().collect();
+        rule.actions = each(value, "action", &mut rule.unread, action)
+            .into_iter()
+            .flatten()
+            .collect();
         rule.purposes = each(value, "purpose", &mut rule.unread, purpose);
-        rule.classes = each(value, "class", &mut rule.unread, |class| code(class).map(|code| vec![code])).concat();
+        rule.classes = each(value, "class", &mut rule.unread, |class| {
+            code(class).map(|code| vec![code])
+        })
+        .concat();
         rule.codes = each(value, "code", &mut rule.unread, concept).concat();
         self.labels(value, &mut rule);
         self.data(value, &mut rule);
         for exception in list(value, "provision") {
-            rule.exceptions.push(self.provision(exception, depth.saturating_add(1), false));
+            rule.exceptions
+                .push(self.provision(exception, depth.saturating_add(1), false));
         }
         let listed = value.get("provision").is_none_or(Value::is_array);
         rule.unread |= !listed;
@@ -128,7 +144,10 @@ impl<'a> Reader<'a> {
 
     fn actor(&self, actor: &Value) -> Result<Actor, Unread> {
         let plain = actor.as_object().ok_or(Unread)?;
-        if !plain.keys().all(|key| ["id", "extension", "role", "reference"].contains(&key.as_str())) {
+        if !plain
+            .keys()
+            .all(|key| ["id", "extension", "role", "reference"].contains(&key.as_str()))
+        {
             return Err(Unread);
         }
         let mut part = None;
@@ -145,7 +164,12 @@ impl<'a> Reader<'a> {
             }
         }
         let part = part.or(role.map(|_| Part::Recipient)).ok_or(Unread)?;
-        let mut found = Actor { part, org: None, user: None, role };
+        let mut found = Actor {
+            part,
+            org: None,
+            user: None,
+            role,
+        };
         match (actor.get("reference").map(|reference| self.reference(reference)), role) {
             (Some(who), _) => match who? {
                 Who::Org(org) => found.org = Some(org),
@@ -164,15 +188,23 @@ impl<'a> Reader<'a> {
         let literal = text(reference, "reference");
         if let Some(local) = literal.and_then(|literal| literal.strip_prefix('#')) {
             let mut contained = list(self.consent, "contained").iter();
-            let found = contained.find(|resource| text(resource, "id") == Some(local)).ok_or(Unread)?;
+            let found = contained
+                .find(|resource| text(resource, "id") == Some(local))
+                .ok_or(Unread)?;
             let kind = text(found, "resourceType");
-            return list(found, "identifier").iter().find_map(|id| self.identified(kind, id)).ok_or(Unread);
+            return list(found, "identifier")
+                .iter()
+                .find_map(|id| self.identified(kind, id))
+                .ok_or(Unread);
         }
         if let Some(literal) = literal {
             if literal.starts_with("urn:oid:") {
                 return self.organisation(literal).map(Who::Org).ok_or(Unread);
             }
-            let patient = self.consent.get("patient").and_then(|patient| text(patient, "reference"));
+            let patient = self
+                .consent
+                .get("patient")
+                .and_then(|patient| text(patient, "reference"));
             let mut parts = literal.rsplit('/');
             return match (parts.next(), parts.next()) {
                 (Some(_), Some("Organization")) => self.organisation(literal).map(Who::Org).ok_or(Unread),
@@ -195,8 +227,13 @@ impl<'a> Reader<'a> {
         match kind {
             Some("Practitioner") => Some(Who::Person(Some(self.organisation(system?)?), value.to_owned())),
             Some("Organization") | None => {
-                let dotted = system == Some("urn:ietf:rfc:3986") && value.starts_with(|first: char| first.is_ascii_digit());
-                let value = if dotted { format!("urn:oid:{value}") } else { value.to_owned() };
+                let dotted =
+                    system == Some("urn:ietf:rfc:3986") && value.starts_with(|first: char| first.is_ascii_digit());
+                let value = if dotted {
+                    format!("urn:oid:{value}")
+                } else {
+                    value.to_owned()
+                };
                 self.organisation(&value).map(Who::Org)
             }
             Some(_) => None,
@@ -219,9 +256,13 @@ fn each<T>(value: &Value, key: &str, unread: &mut bool, read: impl Fn(&Value) ->
     let Some(found) = value.get(key) else {
         return Vec::new();
     };
-    let values = found.as_array().filter(|values| !values.is_empty() && values.len() <= CRITERION_VALUES_MAX);
+    let values = found
+        .as_array()
+        .filter(|values| !values.is_empty() && values.len() <= CRITERION_VALUES_MAX);
     let plain = |value: &Value| value.get("modifierExtension").is_none();
-    let read_all = values.filter(|values| values.iter().all(plain)).map(|values| values.iter().map(read).collect());
+    let read_all = values
+        .filter(|values| values.iter().all(plain))
+        .map(|values| values.iter().map(read).collect());
     match read_all {
         Some(Ok(all)) => all,
         _ => {
@@ -250,12 +291,20 @@ fn action(value: &Value) -> Result<Vec<Action>, Unread> {
         (true, "correct") => Ok(Action::Correct),
         _ => Err(Unread),
     };
-    if codes.is_empty() { Err(Unread) } else { codes.into_iter().map(read).collect() }
+    if codes.is_empty() {
+        Err(Unread)
+    } else {
+        codes.into_iter().map(read).collect()
+    }
 }
 
 fn concept(value: &Value) -> Result<Vec<Code>, Unread> {
     let codings = list(value, "coding");
-    if codings.is_empty() { Err(Unread) } else { codings.iter().map(code).collect() }
+    if codings.is_empty() {
+        Err(Unread)
+    } else {
+        codings.iter().map(code).collect()
+    }
 }
 
 fn code(value: &Value) -> Result<Code, Unread> {
@@ -265,7 +314,9 @@ fn code(value: &Value) -> Result<Code, Unread> {
 /// A document or study of this custodian: `DocumentReference/<id>`, `ImagingStudy/<id>` or `urn:uuid:<id>`.
 fn document(reference: &Value) -> Result<DocumentId, Unread> {
     let literal = text(reference, "reference").ok_or(Unread)?;
-    let id = ["DocumentReference/", "ImagingStudy/", "urn:uuid:"].iter().find_map(|start| literal.strip_prefix(start));
+    let id = ["DocumentReference/", "ImagingStudy/", "urn:uuid:"]
+        .iter()
+        .find_map(|start| literal.strip_prefix(start));
     let hex: String = id.ok_or(Unread)?.chars().filter(|each| *each != '-').collect();
     DocumentId::from_hex(&hex).map_err(|_| Unread)
 }
@@ -278,11 +329,14 @@ fn span(period: Option<&Value>, unread: &mut bool) -> Option<Span> {
         Some(at) => at.as_str().and_then(time::instant_range).map(Some).ok_or(Unread),
     };
     let known = ["id", "extension", "start", "end"];
-    let plain = period.as_object().is_some_and(|object| object.keys().all(|key| known.contains(&key.as_str())));
+    let plain = period
+        .as_object()
+        .is_some_and(|object| object.keys().all(|key| known.contains(&key.as_str())));
     match (end("start"), end("end")) {
-        (Ok(start), Ok(stop)) if plain && (start.is_some() || stop.is_some()) => {
-            Some(Span { from: start.map(|range| range.0), to: stop.map(|range| range.1) })
-        }
+        (Ok(start), Ok(stop)) if plain && (start.is_some() || stop.is_some()) => Some(Span {
+            from: start.map(|range| range.0),
+            to: stop.map(|range| range.1),
+        }),
         _ => {
             *unread = true;
             None
@@ -291,8 +345,20 @@ fn span(period: Option<&Value>, unread: &mut bool) -> Option<Span> {
 }
 
 const KNOWN: [&str; 14] = [
-    "id", "extension", "type", "period", "actor", "action", "securityLabel", "purpose", "class", "code", "dataPeriod",
-    "data", "provision", "fhir_comments",
+    "id",
+    "extension",
+    "type",
+    "period",
+    "actor",
+    "action",
+    "securityLabel",
+    "purpose",
+    "class",
+    "code",
+    "dataPeriod",
+    "data",
+    "provision",
+    "fhir_comments",
 ];
 const CONFIDENTIALITY: &str = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality";
 const ACT_REASON: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason";

@@ -31,8 +31,18 @@ fn request(now: &str) -> ConsentRequest {
 
 fn permits(consent: &Value, model: ConsentModel, request: &ConsentRequest) -> bool {
     let custodian = OrgId::parse("urn:oid:2.999.1").unwrap();
-    let directive = read(consent, &|name| (name == "Organization/f001").then(|| custodian.clone())).unwrap();
-    let rules = RegionRules::new(model, BreakGlassRules { allowed: true, minutes: 240, tell_withheld: true });
+    let directive = read(consent, &|name| {
+        (name == "Organization/f001").then(|| custodian.clone())
+    })
+    .unwrap();
+    let rules = RegionRules::new(
+        model,
+        BreakGlassRules {
+            allowed: true,
+            minutes: 240,
+            tell_withheld: true,
+        },
+    );
     matches!(decide(&[directive], &rules, request), Decision::Permitted(_))
 }
 
@@ -43,7 +53,11 @@ fn corpus(folder: &str) -> Option<PathBuf> {
     if path.is_dir() {
         return Some(path);
     }
-    assert!(std::env::var_os("CI").is_none(), "the corpus {} is absent", path.display());
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "the corpus {} is absent",
+        path.display()
+    );
     println!("skipped: the corpus {} is absent", path.display());
     None
 }
@@ -57,7 +71,12 @@ const EXPECTED: [(&str, &str, bool, bool); 17] = [
     ("02-fhir/ihe-pcf", "ex-consent-basic-treat", true, true),
     ("02-fhir/ihe-pcf", "ex-consent-expired-treat", false, true),
     ("02-fhir/ihe-pcf", "ex-consent-intermediate-data", false, true),
-    ("02-fhir/ihe-pcf", "ex-consent-intermediate-not-authoredby", false, false),
+    (
+        "02-fhir/ihe-pcf",
+        "ex-consent-intermediate-not-authoredby",
+        false,
+        false,
+    ),
     ("02-fhir/ihe-pcf", "ex-consent-intermediate-purpose", true, true),
     ("02-fhir/ihe-pcf", "ex-consent-intermediate-timeframe", false, true),
     ("02-fhir/ihe-pcf", "ex-dissent-intermediate-break-glass", false, false),
@@ -76,14 +95,24 @@ fn spec_c_fhir_published_examples_have_a_sensible_outcome() {
         let bytes = std::fs::read(folder.join(format!("Consent-{name}.json"))).unwrap();
         let consent: Value = serde_json::from_slice(&bytes).unwrap();
         let request = request("2026-06-01");
-        assert_eq!(permits(&consent, ConsentModel::OptIn, &request), opt_in, "{name}, opt-in");
-        assert_eq!(permits(&consent, ConsentModel::OptOut, &request), opt_out, "{name}, opt-out");
+        assert_eq!(
+            permits(&consent, ConsentModel::OptIn, &request),
+            opt_in,
+            "{name}, opt-in"
+        );
+        assert_eq!(
+            permits(&consent, ConsentModel::OptOut, &request),
+            opt_out,
+            "{name}, opt-out"
+        );
     }
 }
 
 #[test]
 fn published_examples_in_detail() {
-    let Some(folder) = corpus("02-fhir/ihe-pcf") else { return };
+    let Some(folder) = corpus("02-fhir/ihe-pcf") else {
+        return;
+    };
     let load = |name: &str| -> Value {
         serde_json::from_slice(&std::fs::read(folder.join(format!("Consent-{name}.json"))).unwrap()).unwrap()
     };
@@ -109,12 +138,24 @@ fn published_examples_in_detail() {
 
 #[test]
 fn faults_name_their_place() {
-    let faults = |value: Value| read(&value, &|_| None).unwrap_err().into_iter().map(|fault| fault.path).collect::<Vec<_>>();
+    let faults = |value: Value| {
+        read(&value, &|_| None)
+            .unwrap_err()
+            .into_iter()
+            .map(|fault| fault.path)
+            .collect::<Vec<_>>()
+    };
     assert_eq!(faults(json!({"resourceType": "Patient"})), ["Consent.resourceType"]);
     assert_eq!(faults(json!([])), ["Consent.resourceType"]);
     assert_eq!(
         faults(json!({"resourceType": "Consent", "status": "perhaps", "dateTime": "soon", "provision": 1})),
-        ["Consent.status", "Consent.scope", "Consent.patient", "Consent.dateTime", "Consent.provision"]
+        [
+            "Consent.status",
+            "Consent.scope",
+            "Consent.patient",
+            "Consent.dateTime",
+            "Consent.provision"
+        ]
     );
 }
 
@@ -125,7 +166,8 @@ fn nesting_beyond_the_limit_is_unread() {
         provision = json!({"type": "permit", "provision": [provision]});
     }
     let scope = json!({"coding": [{"system": super::CONSENT_SCOPE, "code": "patient-privacy"}]});
-    let consent = json!({"resourceType": "Consent", "status": "active", "scope": scope, "patient": {}, "provision": provision});
+    let consent =
+        json!({"resourceType": "Consent", "status": "active", "scope": scope, "patient": {}, "provision": provision});
     let mut rule = read(&consent, &|_| None).unwrap().provision.unwrap();
     let mut depth = 1;
     while let Some(exception) = rule.exceptions.pop() {

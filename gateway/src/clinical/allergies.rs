@@ -67,13 +67,12 @@ pub struct AllergyLine {
 #[must_use]
 pub fn block(sources: &[&Source], apart: &[Apart], counts: &Counts) -> AllergyBlock {
     let rows = lines(sources);
-    let statement = sources.iter().find_map(|source| {
-        let stated = source.summary.as_ref()?.no_known_allergies.as_ref()?;
-        let when = stated.recorded.as_deref().map(words::fhir_date).unwrap_or_else(|| "date not recorded".to_owned());
-        Some(dotted(&[&format!("{} said “no known allergies”, {when}", source.name), recorded_by(stated.recorder.as_ref())]))
-    });
+    let statement = sources.iter().find_map(|source| denial(source));
     let elsewhere = apart.iter().any(|apart| !apart.allergies.is_empty());
-    let missing = counts.silent.saturating_add(counts.refused).saturating_add(counts.unreadable);
+    let missing = counts
+        .silent
+        .saturating_add(counts.refused)
+        .saturating_add(counts.unreadable);
     let whole = missing == 0 && counts.waiting == 0 && !counts.withheld && !elsewhere && counts.unsure == 0;
     let silent = format!("{} did not answer", words::organisations(missing));
     let label = match (rows.is_empty(), &statement) {
@@ -103,19 +102,43 @@ pub fn block(sources: &[&Source], apart: &[Apart], counts: &Counts) -> AllergyBl
         Label::Known | Label::NotYetKnown => String::new(),
         Label::NoneKnown => statement.unwrap_or_default(),
         Label::NotRecorded => {
-            let none = format!("No allergies in the {}. {silent}. Ask the family or the GP.", words::plural(counts.answered, "answer"));
+            let none = format!(
+                "No allergies in the {}. {silent}. Ask the family or the GP.",
+                words::plural(counts.answered, "answer")
+            );
             statement.map_or_else(|| none.clone(), |said| format!("{none} {said}."))
         }
         Label::Unavailable => "No organisation answered. Ask the family or the GP.".to_owned(),
         Label::Unknown if elsewhere || counts.unsure > 0 => {
-            "Some records may be about somebody else; see the allergies listed apart. Ask the family or the GP.".to_owned()
+            "Some records may be about somebody else; see the allergies listed apart. Ask the family or the GP."
+                .to_owned()
         }
         Label::Unknown => statement.map_or_else(
             || "Nobody has recorded whether there are allergies. Ask the patient, the family or the GP.".to_owned(),
             |said| format!("{said}. Not every record could be seen. Ask the patient, the family or the GP."),
         ),
     };
-    AllergyBlock { label, heading: heading.to_owned(), gap, note, rows }
+    AllergyBlock {
+        label,
+        heading: heading.to_owned(),
+        gap,
+        note,
+        rows,
+    }
+}
+
+/// A source's statement that no allergies are known, with who made it and when.
+fn denial(source: &Source) -> Option<String> {
+    let stated = source.summary.as_ref()?.no_known_allergies.as_ref()?;
+    let when = stated
+        .recorded
+        .as_deref()
+        .map(words::fhir_date)
+        .unwrap_or_else(|| "date not recorded".to_owned());
+    Some(dotted(&[
+        &format!("{} said “no known allergies”, {when}", source.name),
+        recorded_by(stated.recorder.as_ref()),
+    ]))
 }
 
 /// One row for one substance.
@@ -125,18 +148,36 @@ pub fn lines(sources: &[&Source]) -> Vec<AllergyLine> {
     let refuted = group::members(sources, |summary| &summary.refuted_allergies);
     // An address tells apart a refuted entry from a valid one after grouping.
     let is_refuted = |member: &Member<'_, AllergyRow>| {
-        member.source.summary.as_ref().is_some_and(|summary| summary.refuted_allergies.iter().any(|row| std::ptr::eq(row, member.row)))
+        member.source.summary.as_ref().is_some_and(|summary| {
+            summary
+                .refuted_allergies
+                .iter()
+                .any(|row| std::ptr::eq(row, member.row))
+        })
     };
     let groups = by_code(valid.into_iter().chain(refuted), |row| &row.code);
     let mut lines: Vec<AllergyLine> = groups.iter().map(|group| line(group, is_refuted)).collect();
-    lines.sort_by(|left, right| right.severe.cmp(&left.severe).then_with(|| left.name.to_lowercase().cmp(&right.name.to_lowercase())));
+    lines.sort_by(|left, right| {
+        right
+            .severe
+            .cmp(&left.severe)
+            .then_with(|| left.name.to_lowercase().cmp(&right.name.to_lowercase()))
+    });
     lines
 }
 
 fn line(group: &Group<'_, AllergyRow>, is_refuted: impl Fn(&Member<'_, AllergyRow>) -> bool) -> AllergyLine {
     let valid: Vec<&Member<'_, AllergyRow>> = group.members.iter().filter(|member| !is_refuted(member)).collect();
-    let rows: Vec<&AllergyRow> = if valid.is_empty() { group.members.iter().map(|member| member.row).collect() } else { valid.iter().map(|member| member.row).collect() };
-    let severities: Vec<&str> = rows.iter().flat_map(|row| row.reactions.iter()).filter_map(|reaction| reaction.severity.as_deref()).collect();
+    let rows: Vec<&AllergyRow> = if valid.is_empty() {
+        group.members.iter().map(|member| member.row).collect()
+    } else {
+        valid.iter().map(|member| member.row).collect()
+    };
+    let severities: Vec<&str> = rows
+        .iter()
+        .flat_map(|row| row.reactions.iter())
+        .filter_map(|reaction| reaction.severity.as_deref())
+        .collect();
     let severe = severities.contains(&"severe") || rows.iter().any(|row| row.criticality.as_deref() == Some("high"));
     let reaction = reactions(&rows);
     let mut pills = Vec::new();
@@ -171,19 +212,38 @@ fn line(group: &Group<'_, AllergyRow>, is_refuted: impl Fn(&Member<'_, AllergyRo
         severe,
         pills,
         reaction,
-        attribution: attribution(if valid.is_empty() { group.members.iter().collect() } else { valid }, free_text),
-        remarks: group.members.iter().filter(|member| is_refuted(member)).map(refutation).collect(),
+        attribution: attribution(
+            if valid.is_empty() {
+                group.members.iter().collect()
+            } else {
+                valid
+            },
+            free_text,
+        ),
+        remarks: group
+            .members
+            .iter()
+            .filter(|member| is_refuted(member))
+            .map(refutation)
+            .collect(),
         free_text,
         late: group.members.iter().find_map(|member| member.source.late.clone()),
         organisations,
-        originals: group.members.iter().map(|member| original(member, is_refuted(member))).collect(),
+        originals: group
+            .members
+            .iter()
+            .map(|member| original(member, is_refuted(member)))
+            .collect(),
     }
 }
 
 fn reactions(rows: &[&AllergyRow]) -> String {
     let mut all: Vec<String> = Vec::new();
     for reaction in rows.iter().flat_map(|row| row.reactions.iter()) {
-        let described = reaction.description.iter().filter(|_| reaction.manifestations.is_empty());
+        let described = reaction
+            .description
+            .iter()
+            .filter(|_| reaction.manifestations.is_empty());
         for words in reaction.manifestations.iter().chain(described) {
             if !all.iter().any(|known| known.eq_ignore_ascii_case(words)) {
                 all.push(words.clone());
@@ -197,15 +257,30 @@ fn attribution(members: Vec<&Member<'_, AllergyRow>>, free_text: bool) -> String
     let mut places: Vec<String> = Vec::new();
     for member in &members {
         let date = member.row.recorded.as_deref().or(member.row.onset.as_deref());
-        let place = date.map_or_else(|| format!("{}, date not recorded", member.source.name), |date| format!("{} {}", member.source.name, year(date)));
+        let place = date.map_or_else(
+            || format!("{}, date not recorded", member.source.name),
+            |date| format!("{} {}", member.source.name, year(date)),
+        );
         if !places.contains(&place) {
             places.push(place);
         }
     }
-    let mut who: Vec<&str> = members.iter().map(|member| recorded_by(member.row.recorder.as_ref())).filter(|who| !who.is_empty()).collect();
+    let mut who: Vec<&str> = members
+        .iter()
+        .map(|member| recorded_by(member.row.recorder.as_ref()))
+        .filter(|who| !who.is_empty())
+        .collect();
     who.dedup();
     let who = who.first().copied().unwrap_or_default();
-    dotted(&[&places.join(", "), who, if free_text { "not coded, not checked for interactions" } else { "" }])
+    dotted(&[
+        &places.join(", "),
+        who,
+        if free_text {
+            "not coded, not checked for interactions"
+        } else {
+            ""
+        },
+    ])
 }
 
 fn refutation(member: &Member<'_, AllergyRow>) -> String {
@@ -218,12 +293,22 @@ fn refutation(member: &Member<'_, AllergyRow>) -> String {
 fn original(member: &Member<'_, AllergyRow>, refuted: bool) -> Original {
     let row = member.row;
     let reaction = reactions(&[row]);
-    let date = row.recorded.as_deref().map_or_else(|| "date not recorded".to_owned(), words::fhir_date);
-    let who = row.recorder.as_ref().and_then(|recorder| recorder.name.clone()).unwrap_or_default();
+    let date = row
+        .recorded
+        .as_deref()
+        .map_or_else(|| "date not recorded".to_owned(), words::fhir_date);
+    let who = row
+        .recorder
+        .as_ref()
+        .and_then(|recorder| recorder.name.clone())
+        .unwrap_or_default();
     let words = dotted(&[
         &group::words(&row.code),
         &reaction,
-        row.reactions.iter().find_map(|reaction| reaction.severity.as_deref()).unwrap_or_default(),
+        row.reactions
+            .iter()
+            .find_map(|reaction| reaction.severity.as_deref())
+            .unwrap_or_default(),
         row.verification.as_deref().unwrap_or_default(),
         &date,
         recorded_by(row.recorder.as_ref()),
@@ -231,11 +316,23 @@ fn original(member: &Member<'_, AllergyRow>, refuted: bool) -> Original {
         &row.notes.join("; "),
     ]);
     let kind = if refuted { Kind::RefutedAllergy } else { Kind::Allergy };
-    Original { id: EntryId { source: member.source.number, kind, position: member.position }, organisation: member.source.name.clone(), words }
+    Original {
+        id: EntryId {
+            source: member.source.number,
+            kind,
+            position: member.position,
+        },
+        organisation: member.source.name.clone(),
+        words,
+    }
 }
 
 /// The names of organisations with a valid entry, as words.
 #[must_use]
 pub fn holders(line: &AllergyLine) -> String {
-    if line.organisations.len() > 1 { words::organisations(line.organisations.len()) } else { listed(&line.organisations) }
+    if line.organisations.len() > 1 {
+        words::organisations(line.organisations.len())
+    } else {
+        listed(&line.organisations)
+    }
 }

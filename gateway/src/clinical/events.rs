@@ -46,10 +46,22 @@ pub fn visits(sources: &[&Source]) -> Vec<EventLine> {
     let mut lines: Vec<(Option<String>, EventLine)> = Vec::new();
     for member in group::members(sources, |summary| &summary.visits) {
         let row = member.row;
-        let place = row.place.as_deref().filter(|place| *place != member.source.name).unwrap_or_default();
+        let place = row
+            .place
+            .as_deref()
+            .filter(|place| *place != member.source.name)
+            .unwrap_or_default();
         let what = [row.reason.clone().unwrap_or_else(|| group::words(&row.code)), stay(row)];
-        let what: Vec<&str> = what.iter().map(String::as_str).filter(|part| !part.is_empty() && *part != "not recorded").collect();
-        let words = [member.source.name.as_str()].into_iter().chain(what).collect::<Vec<_>>().join(", ");
+        let what: Vec<&str> = what
+            .iter()
+            .map(String::as_str)
+            .filter(|part| !part.is_empty() && *part != "not recorded")
+            .collect();
+        let words = [member.source.name.as_str()]
+            .into_iter()
+            .chain(what)
+            .collect::<Vec<_>>()
+            .join(", ");
         let line = EventLine {
             date: shown(row.period.start.as_deref()),
             words,
@@ -77,9 +89,14 @@ fn class_words(row: &EventRow) -> &str {
 
 /// Nights between start and end, for stays.
 fn stay(row: &EventRow) -> String {
-    let inpatient = row.class.as_deref().is_some_and(|class| class.to_lowercase().contains("inpatient") || class == "IMP");
+    let inpatient = row
+        .class
+        .as_deref()
+        .is_some_and(|class| class.to_lowercase().contains("inpatient") || class == "IMP");
     match (&row.period.start, &row.period.end) {
-        (Some(start), Some(end)) if inpatient && start.get(0..10) != end.get(0..10) => format!("admitted to {}", words::fhir_date(end)),
+        (Some(start), Some(end)) if inpatient && start.get(0..10) != end.get(0..10) => {
+            format!("admitted to {}", words::fhir_date(end))
+        }
         _ => String::new(),
     }
 }
@@ -89,9 +106,17 @@ fn stay(row: &EventRow) -> String {
 pub fn imaging(sources: &[&Source], clock: &Clock) -> Vec<EventLine> {
     let mut lines: Vec<(Option<String>, EventLine)> = Vec::new();
     for source in sources {
-        let rows = source.summary.as_ref().map(|summary| summary.imaging.as_slice()).unwrap_or_default();
+        let rows = source
+            .summary
+            .as_ref()
+            .map(|summary| summary.imaging.as_slice())
+            .unwrap_or_default();
         let mut used = vec![false; rows.len()];
-        for card in source.documents.iter().filter(|card| card.meta.class == DocumentClass::Imaging) {
+        for card in source
+            .documents
+            .iter()
+            .filter(|card| card.meta.class == DocumentClass::Imaging)
+        {
             let uid = card.meta.imaging.as_ref().map(|imaging| imaging.study_uid.as_str());
             let mut originals = Vec::new();
             for (position, (row, used)) in rows.iter().zip(used.iter_mut()).enumerate() {
@@ -102,7 +127,10 @@ pub fn imaging(sources: &[&Source], clock: &Clock) -> Vec<EventLine> {
             }
             let start = card.meta.period.map(|period| period.0).or(card.meta.created);
             let line = EventLine {
-                date: start.map_or_else(|| "date not recorded".to_owned(), |at| words::day(at, clock.offset_minutes)),
+                date: start.map_or_else(
+                    || "date not recorded".to_owned(),
+                    |at| words::day(at, clock.offset_minutes),
+                ),
                 words: study_words(&card.meta),
                 attribution: source.name.clone(),
                 document: Some(card.reference.clone()),
@@ -142,8 +170,18 @@ pub fn study_words(meta: &DocumentMeta) -> String {
         return meta.title.clone();
     }
     let imaging = meta.imaging.as_ref();
-    let parts = imaging.map(|imaging| imaging.modalities.iter().chain(&imaging.body_part).cloned().collect::<Vec<_>>().join(" "));
-    parts.filter(|parts| !parts.is_empty()).unwrap_or_else(|| "Imaging study".to_owned())
+    let parts = imaging.map(|imaging| {
+        imaging
+            .modalities
+            .iter()
+            .chain(&imaging.body_part)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(" ")
+    });
+    parts
+        .filter(|parts| !parts.is_empty())
+        .unwrap_or_else(|| "Imaging study".to_owned())
 }
 
 /// Documents that are neither studies nor summaries.
@@ -167,12 +205,28 @@ pub fn documents(sources: &[Source], clock: &Clock) -> Vec<DocumentLine> {
 pub fn document_line(card: &crate::ports::DocumentCard, clock: &Clock) -> DocumentLine {
     let meta = &card.meta;
     let kind = || meta.kind.as_ref().and_then(|kind| kind.display.clone());
-    let title = Some(meta.title.trim()).filter(|title| !title.is_empty()).map(str::to_owned).or_else(kind);
+    let title = Some(meta.title.trim())
+        .filter(|title| !title.is_empty())
+        .map(str::to_owned)
+        .or_else(kind);
     let title = title.unwrap_or_else(|| "Document".to_owned());
-    let date = meta.created.map_or_else(|| "date not recorded".to_owned(), |at| words::day(at, clock.offset_minutes));
+    let date = meta.created.map_or_else(
+        || "date not recorded".to_owned(),
+        |at| words::day(at, clock.offset_minutes),
+    );
     let author = meta.author.as_deref().unwrap_or_default();
-    let line = [title.as_str(), &card.org_name, &date, author].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" – ");
-    DocumentLine { document: card.reference.clone(), date, attribution: dotted(&[&card.org_name, author]), title, line }
+    let line = [title.as_str(), &card.org_name, &date, author]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect::<Vec<_>>()
+        .join(" – ");
+    DocumentLine {
+        document: card.reference.clone(),
+        date,
+        attribution: dotted(&[&card.org_name, author]),
+        title,
+        line,
+    }
 }
 
 fn shown(date: Option<&str>) -> String {
@@ -185,7 +239,12 @@ fn sorted(mut lines: Vec<(Option<String>, EventLine)>) -> Vec<EventLine> {
 }
 
 fn original(source: &Source, kind: Kind, position: usize, row: &EventRow) -> Original {
-    let until = row.period.end.as_deref().map(|end| format!("to {}", words::fhir_date(end))).unwrap_or_default();
+    let until = row
+        .period
+        .end
+        .as_deref()
+        .map(|end| format!("to {}", words::fhir_date(end)))
+        .unwrap_or_default();
     let words = dotted(&[
         &group::words(&row.code),
         row.status.as_deref().unwrap_or_default(),
@@ -195,5 +254,13 @@ fn original(source: &Source, kind: Kind, position: usize, row: &EventRow) -> Ori
         row.reason.as_deref().unwrap_or_default(),
         row.place.as_deref().unwrap_or_default(),
     ]);
-    Original { id: EntryId { source: source.number, kind, position }, organisation: source.name.clone(), words }
+    Original {
+        id: EntryId {
+            source: source.number,
+            kind,
+            position,
+        },
+        organisation: source.name.clone(),
+        words,
+    }
 }

@@ -22,26 +22,23 @@ pub struct Flag {
 /// The conflicts, gravest first.
 #[must_use]
 pub fn conflicts(sources: &[&Source], allergies: &AllergyBlock, medications: &[MedicationLine]) -> Vec<Flag> {
-    let conflict = |words: String| Flag { kind: "Conflict", words };
+    let conflict = |words: String| Flag {
+        kind: "Conflict",
+        words,
+    };
     let mut flags = Vec::new();
-    let denials: Vec<String> = sources
+    flags.extend(denied(sources, allergies).map(conflict));
+    for row in allergies
+        .rows
         .iter()
-        .filter_map(|source| {
-            let stated = source.summary.as_ref()?.no_known_allergies.as_ref()?;
-            let date = stated.recorded.as_deref().map(|date| format!(" ({})", words::fhir_date(date))).unwrap_or_default();
-            Some(format!("{} says “no known allergies”{date}", source.name))
-        })
-        .collect();
-    let held: Vec<_> = allergies.rows.iter().filter(|row| !row.organisations.is_empty()).collect();
-    if let (Some(first), false) = (held.first(), denials.is_empty()) {
-        let what = match held.len() {
-            1 => format!("{} allergy at {}", first.name, holders(first)),
-            count => format!("{} and {} at {}", first.name, words::plural(count.saturating_sub(1), "other allergy").replace("allergys", "allergies"), places(&held)),
-        };
-        flags.push(conflict(format!("{what}; {}. Treat as allergic.", listed(&denials))));
-    }
-    for row in allergies.rows.iter().filter(|row| !row.remarks.is_empty() && !row.organisations.is_empty()) {
-        flags.push(conflict(format!("{} allergy at {}; {}. Treat as allergic.", row.name, holders(row), row.remarks.join("; "))));
+        .filter(|row| !row.remarks.is_empty() && !row.organisations.is_empty())
+    {
+        flags.push(conflict(format!(
+            "{} allergy at {}; {}. Treat as allergic.",
+            row.name,
+            holders(row),
+            row.remarks.join("; ")
+        )));
     }
     for line in medications {
         if let Some(stopped) = &line.stopped {
@@ -51,9 +48,65 @@ pub fn conflicts(sources: &[&Source], allergies: &AllergyBlock, medications: &[M
     flags
 }
 
-fn places(rows: &[&crate::clinical::allergies::AllergyLine]) -> String {
-    let mut names: Vec<String> = rows.iter().flat_map(|row| row.organisations.iter().cloned()).collect();
-    names.sort_unstable();
-    names.dedup();
-    if names.len() > 1 { words::organisations(names.len()) } else { listed(&names) }
+/// What organisations hold that others deny: “no known allergies” against the allergies elsewhere, and against those
+/// that the denying organisation lists itself.
+fn denied(sources: &[&Source], allergies: &AllergyBlock) -> Option<String> {
+    let denying: Vec<(&str, String)> = sources
+        .iter()
+        .filter_map(|source| {
+            let stated = source.summary.as_ref()?.no_known_allergies.as_ref()?;
+            let date = stated
+                .recorded
+                .as_deref()
+                .map(|date| format!(" ({})", words::fhir_date(date)))
+                .unwrap_or_default();
+            Some((source.name.as_str(), date))
+        })
+        .collect();
+    let denies = |name: &String| denying.iter().any(|(denier, _)| denier == name);
+    // The allergies of those that deny nothing, each with its holders.
+    let held: Vec<(&str, Vec<String>)> = allergies
+        .rows
+        .iter()
+        .map(|row| {
+            let holders = row.organisations.iter().filter(|name| !denies(name)).cloned().collect();
+            (row.name.as_str(), holders)
+        })
+        .filter(|(_, holders): &(_, Vec<String>)| !holders.is_empty())
+        .collect();
+    let statements: Vec<String> = denying
+        .iter()
+        .filter_map(|(name, date)| {
+            let own: Vec<String> = allergies
+                .rows
+                .iter()
+                .filter(|row| row.organisations.iter().any(|holder| holder == name))
+                .map(|row| row.name.clone())
+                .collect();
+            let said = format!("{name} says “no known allergies”{date}");
+            match (own.is_empty(), held.is_empty()) {
+                (true, true) => None,
+                (true, false) => Some(said),
+                (false, _) => Some(format!("{said} yet lists {}", listed(&own))),
+            }
+        })
+        .collect();
+    if statements.is_empty() {
+        return None;
+    }
+    let mut places: Vec<String> = held.iter().flat_map(|(_, holders)| holders.iter().cloned()).collect();
+    places.sort_unstable();
+    places.dedup();
+    let places = if places.len() > 1 {
+        words::organisations(places.len())
+    } else {
+        listed(&places)
+    };
+    let what = match held.as_slice() {
+        [] => String::new(),
+        [(name, _)] => format!("{name} allergy at {places}; "),
+        [(name, _), _] => format!("{name} and 1 other allergy at {places}; "),
+        [(name, _), rest @ ..] => format!("{name} and {} other allergies at {places}; ", rest.len()),
+    };
+    Some(format!("{what}{}. Treat as allergic.", listed(&statements)))
 }

@@ -43,7 +43,10 @@ impl<T> Group<'_, T> {
 
 /// Groups entries by shared codes, in order of first appearance. An entry that shares codes with several groups
 /// joins them into one.
-pub fn by_code<'s, T>(members: impl IntoIterator<Item = Member<'s, T>>, concept: impl Fn(&'s T) -> &'s Concept) -> Vec<Group<'s, T>> {
+pub fn by_code<'s, T>(
+    members: impl IntoIterator<Item = Member<'s, T>>,
+    concept: impl Fn(&'s T) -> &'s Concept,
+) -> Vec<Group<'s, T>> {
     let mut groups: Vec<Group<'s, T>> = Vec::new();
     for member in members {
         let codes: Vec<(&str, &str)> = concept(member.row)
@@ -52,7 +55,10 @@ pub fn by_code<'s, T>(members: impl IntoIterator<Item = Member<'s, T>>, concept:
             .filter(|coding| !coding.system.is_empty() && !coding.code.is_empty())
             .map(|coding| (coding.system.as_str(), coding.code.as_str()))
             .collect();
-        let mut joined = Group { codes, members: Vec::new() };
+        let mut joined = Group {
+            codes,
+            members: Vec::new(),
+        };
         let shares = |group: &Group<'s, T>, own: &[(&str, &str)]| group.codes.iter().any(|code| own.contains(code));
         let mut place = None;
         let mut kept = Vec::with_capacity(groups.len().saturating_add(1));
@@ -76,11 +82,19 @@ pub fn by_code<'s, T>(members: impl IntoIterator<Item = Member<'s, T>>, concept:
 }
 
 /// All entries of one kind of these sources.
-pub fn members<'s, T>(sources: &[&'s Source], rows: impl Fn(&'s hie_gateway_dialect::fhir::clinical::Summary) -> &'s [T]) -> Vec<Member<'s, T>> {
+pub fn members<'s, T>(
+    sources: &[&'s Source],
+    rows: impl Fn(&'s hie_gateway_dialect::fhir::clinical::Summary) -> &'s [T],
+) -> Vec<Member<'s, T>> {
     let mut all = Vec::new();
     for source in sources {
         if let Some(summary) = &source.summary {
-            all.extend(rows(summary).iter().enumerate().map(|(position, row)| Member { source, position, row }));
+            all.extend(
+                rows(summary)
+                    .iter()
+                    .enumerate()
+                    .map(|(position, row)| Member { source, position, row }),
+            );
         }
     }
     all
@@ -90,7 +104,22 @@ pub fn members<'s, T>(sources: &[&'s Source], rows: impl Fn(&'s hie_gateway_dial
 #[must_use]
 pub fn words(concept: &Concept) -> String {
     let shown = concept.text.as_deref().filter(|text| !text.trim().is_empty());
-    let display = || concept.codings.iter().find_map(|coding| coding.display.as_deref()).filter(|text| !text.trim().is_empty());
+    let display = || {
+        concept
+            .codings
+            .iter()
+            .find_map(|coding| coding.display.as_deref())
+            .filter(|text| !text.trim().is_empty())
+    };
     // Never a bare code (UX E9).
-    shown.or_else(display).map_or_else(|| if concept.codings.is_empty() { "not recorded".to_owned() } else { "coded entry without words".to_owned() }, |text| text.trim().to_owned())
+    shown.or_else(display).map_or_else(
+        || {
+            if concept.codings.is_empty() {
+                "not recorded".to_owned()
+            } else {
+                "coded entry without words".to_owned()
+            }
+        },
+        |text| text.trim().to_owned(),
+    )
 }

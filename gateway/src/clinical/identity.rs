@@ -34,7 +34,9 @@ pub struct Apart {
 /// Whether a source's rows may stand among the patient's.
 #[must_use]
 pub fn is_sure(person: &Demographics, source: &Source) -> bool {
-    source.grade == MatchGrade::Certain && source.state != OrgState::IdentityNotAgreed && difference(person, source).is_none()
+    source.grade == MatchGrade::Certain
+        && source.state != OrgState::IdentityNotAgreed
+        && difference(person, source).is_none()
 }
 
 /// The sentences of the banner's stop, one for each organisation that differs.
@@ -47,20 +49,32 @@ fn difference(person: &Demographics, source: &Source) -> Option<String> {
     let summary = source.summary.as_ref().map(|summary| &summary.patient);
     let theirs = |told: Option<&String>, in_summary: Option<&String>| told.or(in_summary).cloned();
     let told = source.demographics.as_ref();
-    let born = theirs(told.and_then(|told| told.birth_date.as_ref()), summary.and_then(|patient| patient.birth_date.as_ref()));
-    let sex = theirs(told.and_then(|told| told.sex.as_ref()), summary.and_then(|patient| patient.sex.as_ref()));
+    let born = theirs(
+        told.and_then(|told| told.birth_date.as_ref()),
+        summary.and_then(|patient| patient.birth_date.as_ref()),
+    );
+    let sex = theirs(
+        told.and_then(|told| told.sex.as_ref()),
+        summary.and_then(|patient| patient.sex.as_ref()),
+    );
     let name = &source.name;
     if let (Some(ours), Some(theirs)) = (&person.birth_date, &born)
         && !agree(ours, theirs)
     {
-        return Some(format!("Born {} at {name}. Check identity before using {name}'s data.", words::fhir_date(theirs)));
+        return Some(format!(
+            "Born {} at {name}. Check identity before using {name}'s data.",
+            words::fhir_date(theirs)
+        ));
     }
     if let (Some(ours), Some(theirs)) = (&person.sex, &sex)
         && ours != theirs
         && ours != "unknown"
         && theirs != "unknown"
     {
-        return Some(format!("Sex {} at {name}. Check identity before using {name}'s data.", sex_words(theirs)));
+        return Some(format!(
+            "Sex {} at {name}. Check identity before using {name}'s data.",
+            sex_words(theirs)
+        ));
     }
     None
 }

@@ -64,7 +64,9 @@ fn date(row: &MedicationRow) -> Option<&str> {
     row.recorded.as_deref().or(row.period.start.as_deref())
 }
 
-fn newest_first<'m, 's>(members: impl Iterator<Item = &'m Member<'s, MedicationRow>>) -> Vec<&'m Member<'s, MedicationRow>>
+fn newest_first<'m, 's>(
+    members: impl Iterator<Item = &'m Member<'s, MedicationRow>>,
+) -> Vec<&'m Member<'s, MedicationRow>>
 where
     's: 'm,
 {
@@ -97,8 +99,19 @@ fn line(group: &Group<'_, MedicationRow>, clock: &Clock) -> MedicationLine {
         }
     }
     let first = current.first().map(|member| member.row);
-    let tail = [if free_text { "not coded, not checked for interactions" } else { "" }, if old { "older than 12 months" } else { "" }];
-    let attribution = if doses_differ { each_dose(&current) } else { vec![agreeing(&current, &organisations, &tail)] };
+    let tail = [
+        if free_text {
+            "not coded, not checked for interactions"
+        } else {
+            ""
+        },
+        if old { "older than 12 months" } else { "" },
+    ];
+    let attribution = if doses_differ {
+        each_dose(&current)
+    } else {
+        vec![agreeing(&current, &organisations, &tail)]
+    };
     MedicationLine {
         name: first.map(|row| group::words(&row.code)).unwrap_or_default(),
         details: match first {
@@ -119,9 +132,19 @@ fn line(group: &Group<'_, MedicationRow>, clock: &Clock) -> MedicationLine {
 
 /// `tablet – DOSE 5 mg – oral`.
 fn details(row: &MedicationRow) -> String {
-    let dose = row.dose.as_deref().map_or_else(|| "dose not recorded".to_owned(), |dose| format!("DOSE {dose}"));
-    let route = row.route.as_deref().filter(|route| !dose.to_lowercase().contains(&route.to_lowercase()));
-    [row.form.as_deref(), Some(dose.as_str()), route].into_iter().flatten().collect::<Vec<_>>().join(" – ")
+    let dose = row
+        .dose
+        .as_deref()
+        .map_or_else(|| "dose not recorded".to_owned(), |dose| format!("DOSE {dose}"));
+    let route = row
+        .route
+        .as_deref()
+        .filter(|route| !dose.to_lowercase().contains(&route.to_lowercase()));
+    [row.form.as_deref(), Some(dose.as_str()), route]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(" – ")
 }
 
 fn dose_key(row: &MedicationRow) -> Option<String> {
@@ -133,7 +156,11 @@ fn each_dose(current: &[&Member<'_, MedicationRow>]) -> Vec<String> {
     current
         .iter()
         .map(|member| {
-            let dose = member.row.dose.as_deref().map_or_else(|| "dose not recorded".to_owned(), |dose| format!("DOSE {dose}"));
+            let dose = member
+                .row
+                .dose
+                .as_deref()
+                .map_or_else(|| "dose not recorded".to_owned(), |dose| format!("DOSE {dose}"));
             let date = date(member.row).map_or_else(|| "date not recorded".to_owned(), words::fhir_date);
             format!("{} {date}: {dose}", member.source.name)
         })
@@ -141,13 +168,28 @@ fn each_dose(current: &[&Member<'_, MedicationRow>]) -> Vec<String> {
 }
 
 fn agreeing(current: &[&Member<'_, MedicationRow>], organisations: &[String], tail: &[&str]) -> String {
-    let Some(newest) = current.first() else { return String::new() };
+    let Some(newest) = current.first() else {
+        return String::new();
+    };
     let row = newest.row;
     let what = if row.ordered { "issued" } else { "recorded" };
-    let when = date(row).map_or_else(|| "date not recorded".to_owned(), |date| format!("{what} {}", words::fhir_date(date)));
-    let until = row.period.end.as_deref().map(|end| format!(" to {}", words::fhir_date(end))).unwrap_or_default();
+    let when = date(row).map_or_else(
+        || "date not recorded".to_owned(),
+        |date| format!("{what} {}", words::fhir_date(date)),
+    );
+    let until = row
+        .period
+        .end
+        .as_deref()
+        .map(|end| format!(" to {}", words::fhir_date(end)))
+        .unwrap_or_default();
     let mut parts = vec![format!("{}, {when}{until}", newest.source.name)];
-    parts.extend(organisations.iter().filter(|name| **name != newest.source.name).map(|name| format!("{name} agrees")));
+    parts.extend(
+        organisations
+            .iter()
+            .filter(|name| **name != newest.source.name)
+            .map(|name| format!("{name} agrees")),
+    );
     parts.extend(row.reason.as_deref().map(|reason| format!("for {reason}")));
     parts.push(recorded_by(row.recorder.as_ref()).to_owned());
     parts.extend(tail.iter().map(|&part| part.to_owned()));
@@ -161,11 +203,19 @@ fn stopped(group: &Group<'_, MedicationRow>, current: &[&Member<'_, MedicationRo
     let ended = |row: &MedicationRow| row.period.end.clone().or_else(|| row.recorded.clone());
     let stop = group.members.iter().find(|member| {
         let stopped = matches!(member.row.status.as_deref(), Some("stopped" | "cancelled"));
-        let again = ended(member.row).zip(issued).is_some_and(|(end, issued)| end.as_str() < issued);
+        let again = ended(member.row)
+            .zip(issued)
+            .is_some_and(|(end, issued)| end.as_str() < issued);
         stopped && !again && !holders.contains(&member.source.name.as_str())
     })?;
-    let when = ended(stop.row).map(|end| format!(" {}", words::fhir_date(&end))).unwrap_or_default();
-    Some(format!("Stopped at {}{when}; still listed at {}", stop.source.name, holders.first().copied().unwrap_or_default()))
+    let when = ended(stop.row)
+        .map(|end| format!(" {}", words::fhir_date(&end)))
+        .unwrap_or_default();
+    Some(format!(
+        "Stopped at {}{when}; still listed at {}",
+        stop.source.name,
+        holders.first().copied().unwrap_or_default()
+    ))
 }
 
 fn past_line(group: &Group<'_, MedicationRow>) -> PastLine {
@@ -173,7 +223,10 @@ fn past_line(group: &Group<'_, MedicationRow>) -> PastLine {
     let newest = sorted.first();
     let attribution = newest.map(|member| {
         let end = member.row.period.end.as_deref().or_else(|| date(member.row));
-        let when = end.map_or_else(|| "date not recorded".to_owned(), |end| format!("last {}", words::fhir_date(end)));
+        let when = end.map_or_else(
+            || "date not recorded".to_owned(),
+            |end| format!("last {}", words::fhir_date(end)),
+        );
         format!("{}, {when}", member.source.name)
     });
     PastLine {
@@ -186,9 +239,29 @@ fn past_line(group: &Group<'_, MedicationRow>) -> PastLine {
 fn original(member: &Member<'_, MedicationRow>) -> Original {
     let row = member.row;
     let date = date(row).map_or_else(|| "date not recorded".to_owned(), words::fhir_date);
-    let who = row.recorder.as_ref().and_then(|recorder| recorder.name.clone()).unwrap_or_default();
+    let who = row
+        .recorder
+        .as_ref()
+        .and_then(|recorder| recorder.name.clone())
+        .unwrap_or_default();
     let status = row.status.as_deref().unwrap_or("status not recorded");
-    let words = dotted(&[&group::words(&row.code), &details(row), status, &date, recorded_by(row.recorder.as_ref()), &who, &row.notes.join("; ")]);
-    let id = EntryId { source: member.source.number, kind: Kind::Medication, position: member.position };
-    Original { id, organisation: member.source.name.clone(), words }
+    let words = dotted(&[
+        &group::words(&row.code),
+        &details(row),
+        status,
+        &date,
+        recorded_by(row.recorder.as_ref()),
+        &who,
+        &row.notes.join("; "),
+    ]);
+    let id = EntryId {
+        source: member.source.number,
+        kind: Kind::Medication,
+        position: member.position,
+    };
+    Original {
+        id,
+        organisation: member.source.name.clone(),
+        words,
+    }
 }

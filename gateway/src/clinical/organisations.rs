@@ -37,13 +37,19 @@ impl Counts {
         let refused = count(&|source| source.state == OrgState::Refused);
         Self {
             asked: sources.len(),
-            answered: sources.len().saturating_sub(waiting).saturating_sub(silent).saturating_sub(refused),
+            answered: sources
+                .len()
+                .saturating_sub(waiting)
+                .saturating_sub(silent)
+                .saturating_sub(refused),
             waiting,
             silent,
             refused,
             unreadable: count(&|source| source.unreadable),
             unsure: count(&|source| source.summary.is_none() && is_unsure(source)),
-            withheld: sources.iter().any(|source| source.more_on_emergency || source.state == OrgState::SomeWithheld),
+            withheld: sources
+                .iter()
+                .any(|source| source.more_on_emergency || source.state == OrgState::SomeWithheld),
         }
     }
 }
@@ -67,9 +73,16 @@ pub struct OrganisationLine {
 /// The line of one organisation.
 #[must_use]
 pub fn line(source: &Source, clock: &Clock) -> OrganisationLine {
-    let time = source.elapsed_ms.map(|ms| format!(" {}", words::seconds(ms))).unwrap_or_default();
+    let time = source
+        .elapsed_ms
+        .map(|ms| format!(" {}", words::seconds(ms)))
+        .unwrap_or_default();
     let late = if source.late.is_some() { ", late" } else { "" };
-    let phone = source.phone.as_ref().map(|phone| format!(", phone {phone}")).unwrap_or_default();
+    let phone = source
+        .phone
+        .as_ref()
+        .map(|phone| format!(", phone {phone}"))
+        .unwrap_or_default();
     let words = match &source.state {
         OrgState::Waiting => "waiting".to_owned(),
         _ if source.unreadable => "answered: its summary could not be read".to_owned(),
@@ -79,11 +92,18 @@ pub fn line(source: &Source, clock: &Clock) -> OrganisationLine {
         OrgState::IdentityNotAgreed => "identity not agreed there".to_owned(),
         OrgState::Refused => format!("refused{phone}"),
         OrgState::TimedOut(ms) => format!("no answer in {} s{phone}", ms.div_ceil(1000)),
-        OrgState::Offline(Some(since)) => format!("offline since {}{phone}", words::clock(*since, clock.offset_minutes)),
+        OrgState::Offline(Some(since)) => {
+            format!("offline since {}{phone}", words::clock(*since, clock.offset_minutes))
+        }
         OrgState::Offline(None) => format!("offline{phone}"),
     };
     let silent = source.state.is_silent() || source.state == OrgState::Refused;
-    OrganisationLine { name: source.name.clone(), words, silent, waiting: source.state == OrgState::Waiting }
+    OrganisationLine {
+        name: source.name.clone(),
+        words,
+        silent,
+        waiting: source.state == OrgState::Waiting,
+    }
 }
 
 /// `No answer: Lakeside Clinic (timed out), North Imaging (offline since 03:10). This record may be incomplete.`
@@ -98,8 +118,15 @@ pub fn gap_line(sources: &[Source], counts: &Counts, clock: &Clock) -> String {
         _ if source.unreadable => Some("summary could not be read".to_owned()),
         _ => None,
     };
-    let missing: Vec<String> = sources.iter().filter_map(|source| why(source).map(|why| format!("{} ({why})", source.name))).collect();
-    let waiting: Vec<String> = sources.iter().filter(|source| source.state == OrgState::Waiting).map(|source| source.name.clone()).collect();
+    let missing: Vec<String> = sources
+        .iter()
+        .filter_map(|source| why(source).map(|why| format!("{} ({why})", source.name)))
+        .collect();
+    let waiting: Vec<String> = sources
+        .iter()
+        .filter(|source| source.state == OrgState::Waiting)
+        .map(|source| source.name.clone())
+        .collect();
     let mut sentences = Vec::new();
     if !waiting.is_empty() {
         sentences.push(format!("Waiting for {}.", listed(&waiting)));

@@ -28,9 +28,16 @@ pub struct ProblemLine {
 #[must_use]
 pub fn lines(sources: &[&Source]) -> (Vec<ProblemLine>, Vec<ProblemLine>) {
     let groups = by_code(group::members(sources, |summary| &summary.problems), |row| &row.code);
-    let (mut active, mut past): (Vec<(String, ProblemLine)>, Vec<(String, ProblemLine)>) = (Vec::new(), Vec::new());
+    let mut active: Vec<(String, ProblemLine)> = Vec::new();
+    let mut past: Vec<(String, ProblemLine)> = Vec::new();
     for group in &groups {
-        let newest = group.members.iter().filter_map(|member| begun(member.row)).max().unwrap_or_default().to_owned();
+        let newest = group
+            .members
+            .iter()
+            .filter_map(|member| begun(member.row))
+            .max()
+            .unwrap_or_default()
+            .to_owned();
         if group.members.iter().any(|member| member.row.current) {
             active.push((newest, line(group)));
         } else {
@@ -52,21 +59,38 @@ fn line(group: &Group<'_, ProblemRow>) -> ProblemLine {
     let current: Vec<&Member<'_, ProblemRow>> = group.members.iter().filter(|member| member.row.current).collect();
     let shown = current.first().copied().or_else(|| group.members.first());
     let first = group.members.iter().filter_map(|member| begun(member.row)).min();
-    let ended = group.members.iter().filter_map(|member| member.row.ended.as_deref()).max();
+    let ended = group
+        .members
+        .iter()
+        .filter_map(|member| member.row.ended.as_deref())
+        .max();
     let since = match (current.is_empty(), first, ended) {
         (false, Some(first), _) => format!("since {}", year(first)),
         (true, Some(first), Some(ended)) => format!("{} to {}", year(first), year(ended)),
         (true, Some(first), None) => format!("from {}", year(first)),
         (_, None, _) => "date not recorded".to_owned(),
     };
-    let unsure = |member: &&Member<'_, ProblemRow>| matches!(member.row.verification.as_deref(), Some("provisional" | "differential" | "unconfirmed"));
-    let marks = if group.members.iter().all(|member| unsure(&member)) { "not confirmed" } else { "" };
+    let unsure = |member: &&Member<'_, ProblemRow>| {
+        matches!(
+            member.row.verification.as_deref(),
+            Some("provisional" | "differential" | "unconfirmed")
+        )
+    };
+    let marks = if group.members.iter().all(|member| unsure(&member)) {
+        "not confirmed"
+    } else {
+        ""
+    };
     let free_text = group.is_free_text();
     ProblemLine {
         name: shown.map(|member| group::words(&member.row.code)).unwrap_or_default(),
         since,
         conflict: conflict(group, &current),
-        attribution: dotted(&[&group.organisations().join(", "), marks, if free_text { "not coded" } else { "" }]),
+        attribution: dotted(&[
+            &group.organisations().join(", "),
+            marks,
+            if free_text { "not coded" } else { "" },
+        ]),
         free_text,
         late: group.members.iter().find_map(|member| member.source.late.clone()),
         originals: group.members.iter().map(original).collect(),
@@ -78,10 +102,18 @@ fn conflict(group: &Group<'_, ProblemRow>, current: &[&Member<'_, ProblemRow>]) 
     let here = current.first()?;
     let holders: Vec<&str> = current.iter().map(|member| member.source.name.as_str()).collect();
     let there = group.members.iter().find(|member| {
-        let began_again = member.row.ended.as_deref().zip(begun(here.row)).is_some_and(|(ended, begun)| ended < begun);
+        let began_again = member
+            .row
+            .ended
+            .as_deref()
+            .zip(begun(here.row))
+            .is_some_and(|(ended, begun)| ended < begun);
         !member.row.current && !began_again && !holders.contains(&member.source.name.as_str())
     })?;
-    let dated = |date: Option<&str>| date.map(|date| format!(" {}", words::fhir_date(date))).unwrap_or_default();
+    let dated = |date: Option<&str>| {
+        date.map(|date| format!(" {}", words::fhir_date(date)))
+            .unwrap_or_default()
+    };
     Some(format!(
         "Active at {}{}; resolved at {}{}",
         here.source.name,
@@ -94,8 +126,16 @@ fn conflict(group: &Group<'_, ProblemRow>, current: &[&Member<'_, ProblemRow>]) 
 fn original(member: &Member<'_, ProblemRow>) -> Original {
     let row = member.row;
     let date = begun(row).map_or_else(|| "date not recorded".to_owned(), words::fhir_date);
-    let ended = row.ended.as_deref().map(|ended| format!("ended {}", words::fhir_date(ended))).unwrap_or_default();
-    let who = row.recorder.as_ref().and_then(|recorder| recorder.name.clone()).unwrap_or_default();
+    let ended = row
+        .ended
+        .as_deref()
+        .map(|ended| format!("ended {}", words::fhir_date(ended)))
+        .unwrap_or_default();
+    let who = row
+        .recorder
+        .as_ref()
+        .and_then(|recorder| recorder.name.clone())
+        .unwrap_or_default();
     let words = dotted(&[
         &group::words(&row.code),
         row.status.as_deref().unwrap_or("status not recorded"),
@@ -105,6 +145,14 @@ fn original(member: &Member<'_, ProblemRow>) -> Original {
         &who,
         &row.notes.join("; "),
     ]);
-    let id = EntryId { source: member.source.number, kind: Kind::Problem, position: member.position };
-    Original { id, organisation: member.source.name.clone(), words }
+    let id = EntryId {
+        source: member.source.number,
+        kind: Kind::Problem,
+        position: member.position,
+    };
+    Original {
+        id,
+        organisation: member.source.name.clone(),
+        words,
+    }
 }

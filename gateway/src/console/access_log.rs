@@ -10,7 +10,7 @@ use crate::console::page::{Frame, ok};
 use crate::console::words;
 use crate::gate::Gate;
 use crate::guard::{Fields, SignedIn};
-use crate::ports::AccessQuery;
+use crate::ports::{AccessEntry, AccessProof, AccessQuery};
 use crate::respond::{Dialect, failed};
 
 /// Entries on a page.
@@ -73,13 +73,21 @@ fn midnight(date: &str, offset_minutes: i32) -> Option<Millis> {
     let year_of_era = shifted_year.rem_euclid(400);
     let day_of_year = (153 * (month + if month > 2 { -3 } else { 9 }) + 2) / 5 + day - 1;
     let days = era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468;
-    u64::try_from(days * 86_400_000 - i64::from(offset_minutes) * 60_000).ok().map(Millis)
+    u64::try_from(days * 86_400_000 - i64::from(offset_minutes) * 60_000)
+        .ok()
+        .map(Millis)
 }
 
 async fn search(gate: &Gate, signed_in: &SignedIn, fields: &Fields) -> Response {
     let offset = gate.settings.utc_offset_minutes;
     let without = fields.one("without").unwrap_or_default();
-    let field = |name: &str| if name == without { None } else { fields.one(name).map(str::to_owned) };
+    let field = |name: &str| {
+        if name == without {
+            None
+        } else {
+            fields.one(name).map(str::to_owned)
+        }
+    };
     let (text, from, until) = (field("text"), field("from"), field("until"));
     let emergency_only = field("emergency").is_some();
     let mut problem = "";
@@ -106,12 +114,7 @@ async fn search(gate: &Gate, signed_in: &SignedIn, fields: &Fields) -> Response 
     let more = entries.len() > PAGE_ENTRIES;
     entries.truncate(PAGE_ENTRIES);
     let next = entries.last().filter(|_| more).map(|entry| entry.index);
-    let range = entries.last().zip(entries.first()).map(|(last, first)| format!("entries {}–{}", last.index, first.index));
-    let proof_line = match (proof.whole, range) {
-        (true, Some(range)) => format!("Proof: {range} of a log of {} checked against its tree. Not altered.", proof.size),
-        (true, None) => format!("Proof: a log of {} entries. Not altered.", proof.size),
-        (false, _) => "The log could not be proved for this page. Call security before you rely on it.".to_owned(),
-    };
+    let proof_line = proof_words(&entries, &proof);
     ok(&AccessLogTemplate {
         frame: Frame::of(gate, signed_in, "/access-log"),
         chips: chips(text.as_deref(), from.as_deref(), until.as_deref(), emergency_only),
@@ -134,6 +137,22 @@ async fn search(gate: &Gate, signed_in: &SignedIn, fields: &Fields) -> Response 
         broken: !proof.whole,
         checkpoint: proof.checkpoint,
     })
+}
+
+/// What is proved about the entries of this page.
+fn proof_words(entries: &[AccessEntry], proof: &AccessProof) -> String {
+    let range = entries
+        .last()
+        .zip(entries.first())
+        .map(|(last, first)| format!("entries {}–{}", last.index, first.index));
+    match (proof.whole, range) {
+        (true, Some(range)) => format!(
+            "Proof: {range} of a log of {} checked against its tree. Not altered.",
+            proof.size
+        ),
+        (true, None) => format!("Proof: a log of {} entries. Not altered.", proof.size),
+        (false, _) => "The log could not be proved for this page. Call security before you rely on it.".to_owned(),
+    }
 }
 
 fn chips(text: Option<&str>, from: Option<&str>, until: Option<&str>, emergency_only: bool) -> Vec<Chip> {

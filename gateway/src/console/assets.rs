@@ -11,12 +11,16 @@ pub const CSS: &str = include_str!("../../assets/console.css");
 /// The script.
 pub const JS: &str = include_str!("../../assets/console.js");
 
+/// The mark in the browser's tab.
+pub const ICON: &str = include_str!("../../assets/icon.svg");
+
 /// Routes of the assets.
 #[must_use]
 pub fn routes() -> Vec<Route> {
     vec![
         Route::page(Method::GET, "/assets/console.css", Access::Open, css),
         Route::page(Method::GET, "/assets/console.js", Access::Open, js),
+        Route::page(Method::GET, "/assets/icon.svg", Access::Open, icon),
     ]
 }
 
@@ -26,6 +30,10 @@ async fn css() -> Response {
 
 async fn js() -> Response {
     asset("text/javascript; charset=utf-8", JS)
+}
+
+async fn icon() -> Response {
+    asset("image/svg+xml", ICON)
 }
 
 fn asset(kind: &'static str, text: &'static str) -> Response {

@@ -55,10 +55,19 @@ async fn patient(gate: &Gate, signed_in: &SignedIn, subject: &str) -> Result<Pat
     if !is_handle(subject) {
         return Err(nothing());
     }
-    let hit = gate.ports.people.subject(&signed_in.caller(), &SubjectRef(subject.to_owned())).await;
-    let hit = hit.map_err(|error| Problem::from_port(gate, &error))?.ok_or_else(nothing)?;
+    let hit = gate
+        .ports
+        .people
+        .subject(&signed_in.caller(), &SubjectRef(subject.to_owned()))
+        .await;
+    let hit = hit
+        .map_err(|error| Problem::from_port(gate, &error))?
+        .ok_or_else(nothing)?;
     let person = HitLine::of(&hit, &gate.clock().today());
-    Ok(Patient { id: hit.patient.ok_or_else(nothing)?, person })
+    Ok(Patient {
+        id: hit.patient.ok_or_else(nothing)?,
+        person,
+    })
 }
 
 /// GET `/consent/{subject}`.
@@ -67,11 +76,20 @@ pub async fn show(State(gate): State<Gate>, signed_in: SignedIn, Path(subject): 
 }
 
 /// POST `/consent/{subject}`: `action` is `preview`, `signed` or `said`.
-pub async fn submit(State(gate): State<Gate>, signed_in: SignedIn, Path(subject): Path<String>, fields: Fields) -> Response {
+pub async fn submit(
+    State(gate): State<Gate>,
+    signed_in: SignedIn,
+    Path(subject): Path<String>,
+    fields: Fields,
+) -> Response {
     let choices = match read(&gate, &fields).await {
         Ok(choices) => choices,
         Err(words) => {
-            let said = Said { problem: words.to_owned(), status: Some(StatusCode::BAD_REQUEST), ..Said::default() };
+            let said = Said {
+                problem: words.to_owned(),
+                status: Some(StatusCode::BAD_REQUEST),
+                ..Said::default()
+            };
             return answer(&gate, &signed_in, &subject, &Choices::default(), said).await;
         }
     };
@@ -85,17 +103,38 @@ pub async fn submit(State(gate): State<Gate>, signed_in: SignedIn, Path(subject)
         Some("said") if same => false,
         Some("signed" | "said") => {
             let problem = "The choices changed after the preview. Look at the preview again, then save.".to_owned();
-            return preview(&gate, &signed_in, &subject, &patient, &choices, Said { problem, ..Said::default() }).await;
+            return preview(
+                &gate,
+                &signed_in,
+                &subject,
+                &patient,
+                &choices,
+                Said {
+                    problem,
+                    ..Said::default()
+                },
+            )
+            .await;
         }
         _ => return preview(&gate, &signed_in, &subject, &patient, &choices, Said::default()).await,
     };
     let consent = choices.to_consent(&patient.id, gate.now(), Some(signed));
     let said = match gate.ports.consents.create(&signed_in.caller(), consent).await {
-        Ok(_) => Said { message: "Saved and in force here.".to_owned(), ..Said::default() },
+        Ok(_) => Said {
+            message: "Saved and in force here.".to_owned(),
+            ..Said::default()
+        },
         Err(error) => {
             let problem = Problem::from_port(&gate, &error);
-            let words = format!("The choices could not be saved. Nothing has changed. {} (reference {})", problem.words, problem.reference);
-            Said { problem: words, status: Some(problem.fault.status()), ..Said::default() }
+            let words = format!(
+                "The choices could not be saved. Nothing has changed. {} (reference {})",
+                problem.words, problem.reference
+            );
+            Said {
+                problem: words,
+                status: Some(problem.fault.status()),
+                ..Said::default()
+            }
         }
     };
     answer(&gate, &signed_in, &subject, &choices, said).await
@@ -111,17 +150,32 @@ struct Said {
     status: Option<StatusCode>,
 }
 
-async fn preview(gate: &Gate, signed_in: &SignedIn, subject: &str, patient: &Patient, choices: &Choices, mut said: Said) -> Response {
+async fn preview(
+    gate: &Gate,
+    signed_in: &SignedIn,
+    subject: &str,
+    patient: &Patient,
+    choices: &Choices,
+    mut said: Said,
+) -> Response {
     let draft = choices.to_consent(&patient.id, gate.now(), None);
     let selector = PatientSelector::Id(patient.id.clone());
-    match gate.ports.consents.preview(&signed_in.caller(), selector, Some(draft)).await {
+    match gate
+        .ports
+        .consents
+        .preview(&signed_in.caller(), selector, Some(draft))
+        .await
+    {
         Ok(rows) => {
             said.rows = rows;
             said.previewed = seal(choices);
         }
         Err(error) => {
             let problem = Problem::from_port(gate, &error);
-            said.problem = format!("The preview could not be made; nothing can be saved. {} (reference {})", problem.words, problem.reference);
+            said.problem = format!(
+                "The preview could not be made; nothing can be saved. {} (reference {})",
+                problem.words, problem.reference
+            );
             said.status = Some(problem.fault.status());
         }
     }
@@ -130,7 +184,10 @@ async fn preview(gate: &Gate, signed_in: &SignedIn, subject: &str, patient: &Pat
 
 /// Names a set of choices, so that what is saved is what was previewed.
 fn seal(choices: &Choices) -> String {
-    hex::encode(digest(&SHA256, choices.to_consent("", Millis(0), None).to_string().as_bytes()))
+    hex::encode(digest(
+        &SHA256,
+        choices.to_consent("", Millis(0), None).to_string().as_bytes(),
+    ))
 }
 
 async fn read(gate: &Gate, fields: &Fields) -> Result<Choices, &'static str> {
@@ -143,7 +200,11 @@ async fn read(gate: &Gate, fields: &Fields) -> Result<Choices, &'static str> {
     Ok(Choices {
         share: fields.one("share") != Some("no"),
         except: known.into_iter().filter(|(org, _)| chosen(org)).collect(),
-        withhold: WITHHOLDABLE.iter().filter(|kind| fields.all("withhold").any(|value| value == kind.code)).map(|kind| kind.code).collect(),
+        withhold: WITHHOLDABLE
+            .iter()
+            .filter(|kind| fields.all("withhold").any(|value| value == kind.code))
+            .map(|kind| kind.code)
+            .collect(),
         until,
         emergency: Emergency::of(fields.one("emergency").unwrap_or_default()),
     })
@@ -169,11 +230,19 @@ async fn answer(gate: &Gate, signed_in: &SignedIn, subject: &str, choices: &Choi
         share: choices.share,
         organisations: organisations
             .into_iter()
-            .map(|(org, name)| Tick { on: choices.except.iter().any(|(chosen, _)| *chosen == org), value: org.as_str().to_owned(), label: name })
+            .map(|(org, name)| Tick {
+                on: choices.except.iter().any(|(chosen, _)| *chosen == org),
+                value: org.as_str().to_owned(),
+                label: name,
+            })
             .collect(),
         withhold: WITHHOLDABLE
             .iter()
-            .map(|kind| Tick { value: kind.code.to_owned(), label: kind.label.to_owned(), on: choices.withhold.contains(&kind.code) })
+            .map(|kind| Tick {
+                value: kind.code.to_owned(),
+                label: kind.label.to_owned(),
+                on: choices.withhold.contains(&kind.code),
+            })
             .collect(),
         until: choices.until.as_deref().map(words::fhir_date).unwrap_or_default(),
         emergency: choices.emergency.code(),

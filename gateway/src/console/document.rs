@@ -13,8 +13,8 @@ use hie_gateway_dialect::fhir::clinical::read;
 use hie_gateway_dialect::fhir::guard::Limits;
 use hie_protocol::message::Demographics;
 
-use crate::clinical::{Source, View, view};
 use crate::clinical::events::document_line;
+use crate::clinical::{Source, View, view};
 use crate::console::opened::{self, OpenedRecord, is_handle};
 use crate::console::page::{Frame, page};
 use crate::console::record::Banner;
@@ -59,7 +59,12 @@ struct DocumentTemplate {
 }
 
 /// What the two handlers of a document need first.
-async fn find(gate: &Gate, signed_in: &SignedIn, subject: &str, document: &str) -> Result<(std::sync::Arc<OpenedRecord>, DocumentCard), Problem> {
+async fn find(
+    gate: &Gate,
+    signed_in: &SignedIn,
+    subject: &str,
+    document: &str,
+) -> Result<(std::sync::Arc<OpenedRecord>, DocumentCard), Problem> {
     let record = opened::open(gate, signed_in, &SubjectRef(subject.to_owned()), false).await?;
     if !is_handle(document) {
         return Err(Problem::of(gate, Fault::Nothing));
@@ -70,14 +75,22 @@ async fn find(gate: &Gate, signed_in: &SignedIn, subject: &str, document: &str) 
         Some(card) => card,
         None => {
             let caller = signed_in.caller_about(&record.subject);
-            gate.ports.records.card(&caller, &document).await.map_err(|error| Problem::from_port(gate, &error))?
+            gate.ports
+                .records
+                .card(&caller, &document)
+                .await
+                .map_err(|error| Problem::from_port(gate, &error))?
         }
     };
     Ok((record, card))
 }
 
 /// GET `/record/{subject}/document/{document}`.
-pub async fn show(State(gate): State<Gate>, signed_in: SignedIn, Path((subject, document)): Path<(String, String)>) -> Response {
+pub async fn show(
+    State(gate): State<Gate>,
+    signed_in: SignedIn,
+    Path((subject, document)): Path<(String, String)>,
+) -> Response {
     let (record, card) = match find(&gate, &signed_in, &subject, &document).await {
         Ok(found) => found,
         Err(problem) => return problem.respond(&gate, Dialect::Page),
@@ -92,16 +105,26 @@ pub async fn show(State(gate): State<Gate>, signed_in: SignedIn, Path((subject, 
         }
         Err(error) => (missing(&gate, &record, &card, &error), String::new(), false),
     };
-    let status = if matches!(shown, Shown::Missing(_)) { axum::http::StatusCode::BAD_GATEWAY } else { axum::http::StatusCode::OK };
+    let status = if matches!(shown, Shown::Missing(_)) {
+        axum::http::StatusCode::BAD_GATEWAY
+    } else {
+        axum::http::StatusCode::OK
+    };
     let clock = gate.clock();
     let list = record.documents(&clock);
     let at = list.iter().position(|line| line.document == card.reference);
-    let handle = |index: Option<usize>| index.and_then(|index| list.get(index)).map(|line| line.document.0.clone());
+    let handle = |index: Option<usize>| {
+        index
+            .and_then(|index| list.get(index))
+            .map(|line| line.document.0.clone())
+    };
     let template = DocumentTemplate {
         frame: Frame::of(&gate, &signed_in, "/find"),
         banner: Banner::of(&gate, &record),
         line: document_line(&card, &clock).line,
-        position: at.map(|at| format!("{} of {}", at.saturating_add(1), list.len())).unwrap_or_default(),
+        position: at
+            .map(|at| format!("{} of {}", at.saturating_add(1), list.len()))
+            .unwrap_or_default(),
         previous: handle(at.and_then(|at| at.checked_sub(1))),
         next: handle(at.map(|at| at.saturating_add(1))),
         document,
@@ -115,8 +138,14 @@ pub async fn show(State(gate): State<Gate>, signed_in: SignedIn, Path((subject, 
 
 fn missing(gate: &Gate, record: &OpenedRecord, card: &DocumentCard, error: &PortError) -> Shown {
     let problem = Problem::from_port(gate, error);
-    let phone = record.phone(&card.reference).map(|phone| format!(" Phone {phone}.")).unwrap_or_default();
-    Shown::Missing(format!("{} did not send this document (reference {}).{phone}", card.org_name, problem.reference))
+    let phone = record
+        .phone(&card.reference)
+        .map(|phone| format!(" Phone {phone}."))
+        .unwrap_or_default();
+    Shown::Missing(format!(
+        "{} did not send this document (reference {}).{phone}",
+        card.org_name, problem.reference
+    ))
 }
 
 async fn shown(gate: &Gate, record: &OpenedRecord, card: &DocumentCard, body: Body) -> Shown {
@@ -124,7 +153,11 @@ async fn shown(gate: &Gate, record: &OpenedRecord, card: &DocumentCard, body: Bo
     match kind.as_str() {
         "application/pdf" => return Shown::Pdf,
         "text/plain" | "application/fhir+json" | "application/json" => {}
-        _ => return Shown::Download("This format is not shown here. It can be saved and opened with the program it was made for."),
+        _ => {
+            return Shown::Download(
+                "This format is not shown here. It can be saved and opened with the program it was made for.",
+            );
+        }
     }
     if body.size > SHOWN_BYTES_MAX {
         return Shown::Download("This document is too large to show here. It can be saved.");
@@ -158,12 +191,21 @@ async fn collect(mut body: Body) -> Answer<Bytes> {
 
 /// The MIME type without parameters, in lower case.
 fn essence(content_type: &str) -> String {
-    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+    content_type
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase()
 }
 
 /// GET `/record/{subject}/document/{document}/original`: the bytes as they were sent. Only PDF opens in the browser,
 /// in its own tab and sandboxed by policy; everything else is a download under a name without personal data.
-pub async fn original(State(gate): State<Gate>, signed_in: SignedIn, Path((subject, document)): Path<(String, String)>) -> Response {
+pub async fn original(
+    State(gate): State<Gate>,
+    signed_in: SignedIn,
+    Path((subject, document)): Path<(String, String)>,
+) -> Response {
     let (record, card) = match find(&gate, &signed_in, &subject, &document).await {
         Ok(found) => found,
         Err(problem) => return problem.respond(&gate, Dialect::Page),
@@ -180,7 +222,11 @@ pub async fn original(State(gate): State<Gate>, signed_in: SignedIn, Path((subje
         "text/xml" | "application/xml" | "application/hl7-cda+xml" => ("application/octet-stream", "xml"),
         _ => ("application/octet-stream", "bin"),
     };
-    let way = if kind == "application/pdf" { "inline" } else { "attachment" };
+    let way = if kind == "application/pdf" {
+        "inline"
+    } else {
+        "attachment"
+    };
     let headers = [
         (CONTENT_TYPE, kind.to_owned()),
         (CONTENT_LENGTH, body.size.to_string()),

@@ -36,7 +36,14 @@ struct Form {
 
 impl Form {
     fn read(fields: &Fields) -> Self {
-        let one = |name: &str| fields.one(name).unwrap_or_default().chars().take(FIELD_CHARS_MAX).collect();
+        let one = |name: &str| {
+            fields
+                .one(name)
+                .unwrap_or_default()
+                .chars()
+                .take(FIELD_CHARS_MAX)
+                .collect()
+        };
         Self {
             text: one("text"),
             family: one("family"),
@@ -69,30 +76,67 @@ impl Form {
         };
         let given: Vec<String> = self.given.split_whitespace().map(str::to_owned).collect();
         let named = !self.family.is_empty() || !given.is_empty();
-        let name = PersonName { family: self.family.clone(), given, ..PersonName::default() };
+        let name = PersonName {
+            family: self.family.clone(),
+            given,
+            ..PersonName::default()
+        };
         let demographics = Demographics {
             names: if named { vec![name] } else { Vec::new() },
             birth_date,
             sex: None,
-            identifiers: some(&self.identifier).map(|value| PersonIdentifier { system: String::new(), value }).into_iter().collect(),
-            addresses: some(&self.postcode).map(|code| PersonAddress { postal_code: Some(code), ..PersonAddress::default() }).into_iter().collect(),
+            identifiers: some(&self.identifier)
+                .map(|value| PersonIdentifier {
+                    system: String::new(),
+                    value,
+                })
+                .into_iter()
+                .collect(),
+            addresses: some(&self.postcode)
+                .map(|code| PersonAddress {
+                    postal_code: Some(code),
+                    ..PersonAddress::default()
+                })
+                .into_iter()
+                .collect(),
             telecoms: some(&self.phone).into_iter().collect(),
         };
-        Ok(PersonQuery { text: some(&self.text), demographics, region })
+        Ok(PersonQuery {
+            text: some(&self.text),
+            demographics,
+            region,
+        })
     }
 }
 
 /// Reads `14-Mar-1961`, `14 mar 1961`, `1961-03-14` or `14.03.1961` as `YYYY-MM-DD`.
 #[must_use]
 pub fn read_date(text: &str) -> Option<String> {
-    let parts: Vec<&str> = text.split(|between: char| !between.is_alphanumeric()).filter(|part| !part.is_empty()).collect();
-    let [first, second, third] = parts.as_slice() else { return None };
-    let month = |text: &str| {
-        let names = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"];
-        let named = text.get(0..3).map(str::to_lowercase).and_then(|start| names.iter().position(|name| *name == start));
-        named.map(|index| index.saturating_add(1)).or_else(|| text.parse().ok()).filter(|month| (1..=12).contains(month))
+    let parts: Vec<&str> = text
+        .split(|between: char| !between.is_alphanumeric())
+        .filter(|part| !part.is_empty())
+        .collect();
+    let [first, second, third] = parts.as_slice() else {
+        return None;
     };
-    let (year, day) = if first.len() == 4 { (first, third) } else { (third, first) };
+    let month = |text: &str| {
+        let names = [
+            "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
+        ];
+        let named = text
+            .get(0..3)
+            .map(str::to_lowercase)
+            .and_then(|start| names.iter().position(|name| *name == start));
+        named
+            .map(|index| index.saturating_add(1))
+            .or_else(|| text.parse().ok())
+            .filter(|month| (1..=12).contains(month))
+    };
+    let (year, day) = if first.len() == 4 {
+        (first, third)
+    } else {
+        (third, first)
+    };
     let (year_number, day_number): (u16, u8) = (year.parse().ok()?, day.parse().ok()?);
     ((1800..=2200).contains(&year_number) && (1..=31).contains(&day_number)).then_some(())?;
     Some(format!("{year_number:04}-{:02}-{day_number:02}", month(second)?))
@@ -133,9 +177,15 @@ impl HitLine {
         let born = who.birth_date.as_deref();
         Self {
             subject: hit.subject.0.clone(),
-            name: who.names.first().map_or_else(|| "NAME NOT RECORDED".to_owned(), full_name),
+            name: who
+                .names
+                .first()
+                .map_or_else(|| "NAME NOT RECORDED".to_owned(), full_name),
             born: born.map_or_else(not_recorded, words::fhir_date),
-            age: born.and_then(|born| words::age(born, today)).map(|age| format!("({age}y)")).unwrap_or_default(),
+            age: born
+                .and_then(|born| words::age(born, today))
+                .map(|age| format!("({age}y)"))
+                .unwrap_or_default(),
             sex: who.sex.as_deref().map_or("not recorded", sex_words).to_owned(),
             record_number: hit.record_number.clone().unwrap_or_else(not_recorded),
             address: who.addresses.first().map(address).unwrap_or_default(),
@@ -151,13 +201,26 @@ impl HitLine {
 #[must_use]
 pub fn full_name(name: &PersonName) -> String {
     let family = name.family.to_uppercase();
-    let suffix = name.suffix.as_deref().map(|suffix| format!(" {suffix}")).unwrap_or_default();
-    let prefix = name.prefix.as_deref().map(|prefix| format!(" ({prefix})")).unwrap_or_default();
+    let suffix = name
+        .suffix
+        .as_deref()
+        .map(|suffix| format!(" {suffix}"))
+        .unwrap_or_default();
+    let prefix = name
+        .prefix
+        .as_deref()
+        .map(|prefix| format!(" ({prefix})"))
+        .unwrap_or_default();
     format!("{family}{suffix}, {}{prefix}", name.given.join(" "))
 }
 
 fn address(address: &PersonAddress) -> String {
-    let parts = address.lines.iter().map(String::as_str).chain(address.city.as_deref()).chain(address.postal_code.as_deref());
+    let parts = address
+        .lines
+        .iter()
+        .map(String::as_str)
+        .chain(address.city.as_deref())
+        .chain(address.postal_code.as_deref());
     parts.collect::<Vec<_>>().join(", ")
 }
 
@@ -229,7 +292,11 @@ pub async fn submit(State(gate): State<Gate>, signed_in: SignedIn, fields: Field
 fn fill(template: &mut FindTemplate, hits: Vec<PersonHit>, completeness: &Completeness, today: &str) {
     if let Completeness::Partial { silent, .. } = completeness {
         let names: Vec<String> = silent.iter().map(|answer| answer.name.clone()).collect();
-        template.gap = format!("{} did not answer: {}.", words::organisations(silent.len()), listed(&names));
+        template.gap = format!(
+            "{} did not answer: {}.",
+            words::organisations(silent.len()),
+            listed(&names)
+        );
     }
     template.heading = match hits.len() {
         0 if template.gap.is_empty() => "No one found. Every organisation answered.".to_owned(),
@@ -271,7 +338,15 @@ mod tests {
         for text in ["14-Mar-1961", "14 mar 1961", "1961-03-14", "14.03.1961", "14/3/1961"] {
             assert_eq!(read_date(text).as_deref(), Some("1961-03-14"), "{text}");
         }
-        for text in ["", "soon", "1961", "14-Foo-1961", "41-Mar-1961", "14-13-1961", "14-Mar-61"] {
+        for text in [
+            "",
+            "soon",
+            "1961",
+            "14-Foo-1961",
+            "41-Mar-1961",
+            "14-13-1961",
+            "14-Mar-61",
+        ] {
             assert_eq!(read_date(text), None, "{text}");
         }
     }

@@ -24,9 +24,17 @@ struct NodeTemplate {
 /// GET `/node`.
 pub async fn show(State(gate): State<Gate>, signed_in: SignedIn) -> Response {
     let health = gate.ports.node.health().await;
-    let certificate = health.certificate_until.map_or_else(|| "not recorded".to_owned(), |at| words::day(at, gate.settings.utc_offset_minutes));
+    let certificate = health.certificate_until.map_or_else(
+        || "not recorded".to_owned(),
+        |at| words::day(at, gate.settings.utc_offset_minutes),
+    );
     let reachable = health.peers.iter().filter(|(_, reachable, _)| *reachable).count();
-    ok(&NodeTemplate { frame: Frame::of(&gate, &signed_in, "/node"), health, certificate, reachable })
+    ok(&NodeTemplate {
+        frame: Frame::of(&gate, &signed_in, "/node"),
+        health,
+        certificate,
+        reachable,
+    })
 }
 
 /// GET `/livez`: the process answers.

@@ -37,7 +37,10 @@ pub const HANDLE_BYTES_MAX: usize = 128;
 /// Whether a text can be a handle of a subject or document: letters, digits, `-`, `_` and `.`.
 #[must_use]
 pub fn is_handle(text: &str) -> bool {
-    (1..=HANDLE_BYTES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+    (1..=HANDLE_BYTES_MAX).contains(&text.len())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
 /// What has arrived so far.
@@ -104,7 +107,11 @@ impl OpenedRecord {
     #[must_use]
     pub fn progress(&self, seen: usize) -> Progress {
         let arrived = self.arrived();
-        Progress { steps: arrived.said.len(), said: arrived.said.iter().skip(seen).cloned().collect(), ended: arrived.ended }
+        Progress {
+            steps: arrived.said.len(),
+            said: arrived.said.iter().skip(seen).cloned().collect(),
+            ended: arrived.ended,
+        }
     }
 
     /// A receiver that wakes at each step and at the end.
@@ -119,20 +126,31 @@ impl OpenedRecord {
         let mut arrived = self.arrived();
         let at = arrived.sources.iter().position(|source| source.number == number)?;
         let source = arrived.sources.get_mut(at..at.saturating_add(1))?;
-        let line = source.first().map(|source| crate::clinical::organisations::line(source, clock))?;
+        let line = source
+            .first()
+            .map(|source| crate::clinical::organisations::line(source, clock))?;
         Some((line.name, line.words, view(&self.person.demographics, source, clock)))
     }
 
     /// The number of every organisation and whether it still is waited for.
     #[must_use]
     pub fn numbers(&self) -> Vec<(usize, bool)> {
-        self.arrived().sources.iter().map(|source| (source.number, source.state == OrgState::Waiting)).collect()
+        self.arrived()
+            .sources
+            .iter()
+            .map(|source| (source.number, source.state == OrgState::Waiting))
+            .collect()
     }
 
     /// The card of a document in this record.
     #[must_use]
     pub fn card(&self, document: &DocumentRef) -> Option<DocumentCard> {
-        self.arrived().sources.iter().flat_map(|source| source.documents.iter()).find(|card| card.reference == *document).cloned()
+        self.arrived()
+            .sources
+            .iter()
+            .flat_map(|source| source.documents.iter())
+            .find(|card| card.reference == *document)
+            .cloned()
     }
 
     /// The documents of this record in the order of the list.
@@ -146,7 +164,11 @@ impl OpenedRecord {
     pub fn phone(&self, document: &DocumentRef) -> Option<String> {
         let arrived = self.arrived();
         let holds = |source: &&Source| source.documents.iter().any(|card| card.reference == *document);
-        arrived.sources.iter().find(holds).and_then(|source| source.phone.clone())
+        arrived
+            .sources
+            .iter()
+            .find(holds)
+            .and_then(|source| source.phone.clone())
     }
 
     fn apply(&self, event: RecordEvent, now: Millis, offset_minutes: i32) {
@@ -173,12 +195,27 @@ impl Arrived {
                 }
                 format!("Asking {}.", words::organisations(self.sources.len()))
             }
-            RecordEvent::Organisation { answer, documents, demographics, summary, obligations, more_on_emergency } => {
-                let mark = self.deadline_passed.then(|| format!("New {}, {}", words::clock_seconds(now, offset_minutes), answer.name));
+            RecordEvent::Organisation {
+                answer,
+                documents,
+                demographics,
+                summary,
+                obligations,
+                more_on_emergency,
+            } => {
+                let mark = self
+                    .deadline_passed
+                    .then(|| format!("New {}, {}", words::clock_seconds(now, offset_minutes), answer.name));
                 let probable = answer.state == OrgState::IdentityNotAgreed;
                 let read = summary.map(|bytes| dialect::read(&bytes, &Limits::default()));
-                let Some(source) = self.place(answer) else { return String::new() };
-                source.grade = if probable { MatchGrade::Probable } else { MatchGrade::Certain };
+                let Some(source) = self.place(answer) else {
+                    return String::new();
+                };
+                source.grade = if probable {
+                    MatchGrade::Probable
+                } else {
+                    MatchGrade::Certain
+                };
                 source.unreadable = matches!(read, Some(Err(_)));
                 if let Some(Err(error)) = &read {
                     tracing::warn!(organisation = source.name, %error, "a summary could not be read");
@@ -199,7 +236,11 @@ impl Arrived {
                 }
                 self.deadline_passed = true;
                 let silent = self.sources.iter().filter(|source| source.state.is_silent()).count();
-                if silent == 0 { "All organisations answered.".to_owned() } else { format!("{} did not answer.", words::organisations(silent)) }
+                if silent == 0 {
+                    "All organisations answered.".to_owned()
+                } else {
+                    format!("{} did not answer.", words::organisations(silent))
+                }
             }
         }
     }
@@ -212,7 +253,8 @@ impl Arrived {
             return None;
         }
         let at = at.unwrap_or_else(|| {
-            self.sources.push(Source::waiting(number, answer.org.clone(), answer.name.clone()));
+            self.sources
+                .push(Source::waiting(number, answer.org.clone(), answer.name.clone()));
             number
         });
         let source = self.sources.get_mut(at)?;
@@ -231,9 +273,19 @@ fn said(source: &Source) -> String {
     }
     let names: Vec<String> = crate::clinical::allergies::lines(&[source])
         .iter()
-        .map(|row| if row.severe { format!("{}, severe", row.name) } else { row.name.clone() })
+        .map(|row| {
+            if row.severe {
+                format!("{}, severe", row.name)
+            } else {
+                row.name.clone()
+            }
+        })
         .collect();
-    if names.is_empty() { line } else { format!("{line} Allergy added: {}.", names.join("; ")) }
+    if names.is_empty() {
+        line
+    } else {
+        format!("{line} Allergy added: {}.", names.join("; "))
+    }
 }
 
 type Key = (SessionId, SubjectRef);
@@ -294,7 +346,10 @@ impl OpenedRecords {
         let of_session = table.keys().filter(|(owner, _)| *owner == session).count();
         let full = table.len() >= RECORDS_MAX;
         if of_session >= RECORDS_PER_SESSION_MAX || full {
-            let oldest = table.iter().filter(|((owner, _), _)| full || *owner == session).min_by_key(|(_, other)| other.opened);
+            let oldest = table
+                .iter()
+                .filter(|((owner, _), _)| full || *owner == session)
+                .min_by_key(|(_, other)| other.opened);
             if let Some(key) = oldest.map(|(key, _)| key.clone())
                 && let Some(other) = table.remove(&key)
             {
@@ -307,7 +362,12 @@ impl OpenedRecords {
 
 /// The record of a subject: the open one, or, when there is none or `again` is set, a new question to the region.
 /// Errors: nothing here for this user, or the exchange's failure.
-pub async fn open(gate: &Gate, signed_in: &SignedIn, subject: &SubjectRef, again: bool) -> Result<Arc<OpenedRecord>, Problem> {
+pub async fn open(
+    gate: &Gate,
+    signed_in: &SignedIn,
+    subject: &SubjectRef,
+    again: bool,
+) -> Result<Arc<OpenedRecord>, Problem> {
     let now = gate.now();
     let session = signed_in.session.id;
     if !is_handle(&subject.0) {
@@ -321,7 +381,11 @@ pub async fn open(gate: &Gate, signed_in: &SignedIn, subject: &SubjectRef, again
     let person = gate.ports.people.subject(&caller, subject).await.map_err(fail)?;
     let person = person.ok_or_else(|| Problem::of(gate, Fault::Nothing))?;
     let events = gate.ports.records.open(&caller, subject).await.map_err(fail)?;
-    let emergency_ends = caller.break_glass.as_ref().map(|declared| declared.declared.plus(gate.settings.emergency_minutes.saturating_mul(60_000)));
+    let emergency_ends = caller.break_glass.as_ref().map(|declared| {
+        declared
+            .declared
+            .plus(gate.settings.emergency_minutes.saturating_mul(60_000))
+    });
     let record = Arc::new(OpenedRecord {
         subject: subject.clone(),
         person,

@@ -49,12 +49,19 @@ impl Frame {
             Some(department) => format!("{}, {department}", principal.name),
             None => principal.name.clone(),
         };
-        let items: [(&'static str, &'static str, &'static [Role]); 3] =
-            [("/find", "Find a patient", FINDERS), ("/access-log", "Access log", AUDITORS), ("/node", "This node", OPERATORS)];
+        let items: [(&'static str, &'static str, &'static [Role]); 3] = [
+            ("/find", "Find a patient", FINDERS),
+            ("/access-log", "Access log", AUDITORS),
+            ("/node", "This node", OPERATORS),
+        ];
         let nav = items
             .into_iter()
             .filter(|(_, _, roles)| signed_in.session.has_any(roles))
-            .map(|(href, label, _)| NavItem { href, label, here: href == here })
+            .map(|(href, label, _)| NavItem {
+                href,
+                label,
+                here: href == here,
+            })
             .collect();
         Self {
             organisation: gate.settings.organisation.clone(),
@@ -103,7 +110,14 @@ impl ProblemPage<'_> {
     #[must_use]
     pub fn respond(&self, status: StatusCode) -> Response {
         let frame = Frame::outside(self.organisation);
-        page(status, &ProblemTemplate { frame, words: self.words, reference: self.reference })
+        page(
+            status,
+            &ProblemTemplate {
+                frame,
+                words: self.words,
+                reference: self.reference,
+            },
+        )
     }
 }
 
@@ -113,7 +127,12 @@ pub fn page(status: StatusCode, template: &impl Template) -> Response {
         Ok(html) => (status, [(CONTENT_TYPE, HTML)], html).into_response(),
         Err(error) => {
             tracing::error!(%error, "a page could not be rendered");
-            (StatusCode::INTERNAL_SERVER_ERROR, [(CONTENT_TYPE, "text/plain; charset=utf-8")], "This page could not be made.\n").into_response()
+            (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                [(CONTENT_TYPE, "text/plain; charset=utf-8")],
+                "This page could not be made.\n",
+            )
+                .into_response()
         }
     }
 }

@@ -47,7 +47,10 @@ impl Banner {
         let clock = gate.clock();
         Self {
             person: HitLine::of(&record.person, &clock.today()),
-            emergency: record.emergency_ends.map(|ends| words::clock(ends, clock.offset_minutes)).unwrap_or_default(),
+            emergency: record
+                .emergency_ends
+                .map(|ends| words::clock(ends, clock.offset_minutes))
+                .unwrap_or_default(),
             subject: record.subject.0.clone(),
         }
     }
@@ -113,7 +116,12 @@ pub async fn show(State(gate): State<Gate>, signed_in: SignedIn, Path(subject): 
     let view = record.view(&clock);
     let frame = Frame::of(&gate, &signed_in, "/find");
     ok(&RecordTemplate {
-        printed: format!("{}, {} {}", frame.user, words::day(clock.now, clock.offset_minutes), words::clock(clock.now, clock.offset_minutes)),
+        printed: format!(
+            "{}, {} {}",
+            frame.user,
+            words::day(clock.now, clock.offset_minutes),
+            words::clock(clock.now, clock.offset_minutes)
+        ),
         banner: Banner::of(&gate, &record),
         subject: &subject.0,
         form_token: &signed_in.session.form_token,
@@ -127,24 +135,47 @@ pub async fn show(State(gate): State<Gate>, signed_in: SignedIn, Path(subject): 
 }
 
 /// GET `/record/{subject}/events`: one event for each step, its number as id; `done` closes.
-pub async fn events(State(gate): State<Gate>, signed_in: SignedIn, Path(subject): Path<String>, headers: HeaderMap, uri: axum::http::Uri) -> Response {
+pub async fn events(
+    State(gate): State<Gate>,
+    signed_in: SignedIn,
+    Path(subject): Path<String>,
+    headers: HeaderMap,
+    uri: axum::http::Uri,
+) -> Response {
     let subject = SubjectRef(subject);
     let record = match opened::open(&gate, &signed_in, &subject, false).await {
         Ok(record) => record,
         Err(problem) => return problem.respond(&gate, Dialect::Page),
     };
     let number = |text: &str| text.parse::<usize>().ok();
-    let last = headers.get("last-event-id").and_then(|value| value.to_str().ok()).and_then(number);
-    let from = uri.query().and_then(|query| query.strip_prefix("from=")).and_then(number);
+    let last = headers
+        .get("last-event-id")
+        .and_then(|value| value.to_str().ok())
+        .and_then(number);
+    let from = uri
+        .query()
+        .and_then(|query| query.strip_prefix("from="))
+        .and_then(number);
     let stream = steps(gate, signed_in, record, last.or(from).unwrap_or_default());
-    let mut response = Sse::new(stream).keep_alive(KeepAlive::new().interval(HEARTBEAT).text("alive")).into_response();
+    let mut response = Sse::new(stream)
+        .keep_alive(KeepAlive::new().interval(HEARTBEAT).text("alive"))
+        .into_response();
     // The stream's own default, `no-cache`, would let a cache keep it.
-    response.headers_mut().insert(CACHE_CONTROL, axum::http::HeaderValue::from_static("no-store"));
-    response.headers_mut().insert("x-accel-buffering", axum::http::HeaderValue::from_static("no"));
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, axum::http::HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert("x-accel-buffering", axum::http::HeaderValue::from_static("no"));
     response
 }
 
-fn steps(gate: Gate, signed_in: SignedIn, record: Arc<OpenedRecord>, seen: usize) -> impl futures::Stream<Item = Result<Event, Infallible>> {
+fn steps(
+    gate: Gate,
+    signed_in: SignedIn,
+    record: Arc<OpenedRecord>,
+    seen: usize,
+) -> impl futures::Stream<Item = Result<Event, Infallible>> {
     async_stream::stream! {
         let mut watch = record.watch();
         let mut seen = seen;
@@ -209,7 +240,11 @@ pub async fn plain(State(gate): State<Gate>, signed_in: SignedIn, Path(subject):
     ([(CONTENT_TYPE, HTML)], body).into_response()
 }
 
-fn plain_chunks(gate: Gate, signed_in: SignedIn, record: Arc<OpenedRecord>) -> impl futures::Stream<Item = Result<Bytes, Infallible>> {
+fn plain_chunks(
+    gate: Gate,
+    signed_in: SignedIn,
+    record: Arc<OpenedRecord>,
+) -> impl futures::Stream<Item = Result<Bytes, Infallible>> {
     async_stream::stream! {
         let mut watch = record.watch();
         // The slots are named in the head, so the organisations must be known first.
@@ -242,4 +277,3 @@ pub async fn close(State(gate): State<Gate>, signed_in: SignedIn, Path(subject):
     gate.opened.close(signed_in.session.id, &SubjectRef(subject));
     Redirect::to("/find").into_response()
 }
-

@@ -2,8 +2,8 @@
 
 use askama::Template;
 use axum::extract::State;
-use axum::http::header::{HeaderName, SET_COOKIE};
 use axum::http::StatusCode;
+use axum::http::header::{HeaderName, SET_COOKIE};
 use axum::response::{IntoResponse, Redirect, Response};
 
 use crate::console::page::{Frame, ok, page};
@@ -61,13 +61,22 @@ struct SignInTemplate {
 
 /// GET `/sign-in`.
 pub async fn show(State(gate): State<Gate>) -> Response {
-    ok(&SignInTemplate { frame: Frame::outside(&gate.settings.organisation), problem: None })
+    ok(&SignInTemplate {
+        frame: Frame::outside(&gate.settings.organisation),
+        problem: None,
+    })
 }
 
 /// POST `/sign-in`.
 pub async fn submit(State(gate): State<Gate>, Remote(remote): Remote, fields: Fields) -> Response {
     let again = |status, words: &str| {
-        page(status, &SignInTemplate { frame: Frame::outside(&gate.settings.organisation), problem: Some(words.to_owned()) })
+        page(
+            status,
+            &SignInTemplate {
+                frame: Frame::outside(&gate.settings.organisation),
+                problem: Some(words.to_owned()),
+            },
+        )
     };
     let password = fields.all("password").next().filter(|password| !password.is_empty());
     let (Some(account), Some(password)) = (fields.one("account"), password) else {
@@ -76,7 +85,10 @@ pub async fn submit(State(gate): State<Gate>, Remote(remote): Remote, fields: Fi
     if account.len() > CREDENTIAL_BYTES_MAX || password.len() > CREDENTIAL_BYTES_MAX {
         return again(StatusCode::BAD_REQUEST, "Account name or password is too long.");
     }
-    let credential = Credential::Password { account: account.to_owned(), password: password.to_owned() };
+    let credential = Credential::Password {
+        account: account.to_owned(),
+        password: password.to_owned(),
+    };
     match authenticate(&gate, credential, remote).await {
         Ok(principal) => {
             let token = gate.sessions.open(principal, gate.now(), || gate.ports.node.random());
@@ -86,9 +98,10 @@ pub async fn submit(State(gate): State<Gate>, Remote(remote): Remote, fields: Fi
         }
         Err(problem) => match problem.fault {
             Fault::NotSignedIn => again(StatusCode::UNAUTHORIZED, "Account name or password is not right."),
-            Fault::TooMany(seconds) => {
-                again(StatusCode::TOO_MANY_REQUESTS, &format!("Too many attempts. Wait {seconds} seconds and try again."))
-            }
+            Fault::TooMany(seconds) => again(
+                StatusCode::TOO_MANY_REQUESTS,
+                &format!("Too many attempts. Wait {seconds} seconds and try again."),
+            ),
             _ => again(problem.fault.status(), &problem.words),
         },
     }
@@ -101,7 +114,9 @@ pub async fn leave(State(gate): State<Gate>, signed_in: SignedIn) -> Response {
     let mut response = Redirect::to("/sign-in").into_response();
     set_cookie(&mut response, &cookie(&gate, "", 0));
     let clear = axum::http::HeaderValue::from_static("\"cache\", \"cookies\", \"storage\"");
-    response.headers_mut().insert(HeaderName::from_static("clear-site-data"), clear);
+    response
+        .headers_mut()
+        .insert(HeaderName::from_static("clear-site-data"), clear);
     response
 }
 
@@ -110,13 +125,20 @@ pub async fn theme(State(gate): State<Gate>, fields: Fields) -> Response {
     let theme = Theme::of(fields.one("theme").unwrap_or_default());
     let secure = if gate.settings.secure { "; Secure" } else { "" };
     let mut response = Redirect::to("/").into_response();
-    let value = format!("{THEME_COOKIE}={}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Strict{secure}", theme.attribute());
+    let value = format!(
+        "{THEME_COOKIE}={}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Strict{secure}",
+        theme.attribute()
+    );
     set_cookie(&mut response, &value);
     response
 }
 
 fn cookie(gate: &Gate, token: &str, seconds: u64) -> String {
-    let (name, secure) = if gate.settings.secure { (COOKIE_SECURE, "; Secure") } else { (COOKIE_PLAIN, "") };
+    let (name, secure) = if gate.settings.secure {
+        (COOKIE_SECURE, "; Secure")
+    } else {
+        (COOKIE_PLAIN, "")
+    };
     format!("{name}={token}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}")
 }
 

@@ -19,7 +19,7 @@ use crate::console::words;
 use crate::gate::Gate;
 use crate::guard::SignedIn;
 use crate::ports::{Answer, DocumentRef, PortError, SubjectRef, Window};
-use crate::respond::{Dialect, failed, refused, Fault};
+use crate::respond::{Dialect, Fault, failed, refused};
 
 /// Largest instance that is drawn here, in bytes.
 pub const INSTANCE_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -69,7 +69,12 @@ struct StudyTemplate {
 }
 
 /// GET `/record/{subject}/study/{document}?n=12`.
-pub async fn show(State(gate): State<Gate>, signed_in: SignedIn, Path((subject, document)): Path<(String, String)>, Query(ask): Query<Ask>) -> Response {
+pub async fn show(
+    State(gate): State<Gate>,
+    signed_in: SignedIn,
+    Path((subject, document)): Path<(String, String)>,
+    Query(ask): Query<Ask>,
+) -> Response {
     let record = match opened::open(&gate, &signed_in, &SubjectRef(subject), false).await {
         Ok(record) => record,
         Err(problem) => return problem.respond(&gate, Dialect::Page),
@@ -93,15 +98,25 @@ pub async fn show(State(gate): State<Gate>, signed_in: SignedIn, Path((subject, 
     };
     let total = u32::try_from(manifest.instances().count()).unwrap_or(u32::MAX);
     let number = ask.n.unwrap_or(1).clamp(1, total.max(1));
-    let extent = manifest.instances().nth(number.saturating_sub(1) as usize).map(|(_, instance)| instance.extent);
+    let extent = manifest
+        .instances()
+        .nth(number.saturating_sub(1) as usize)
+        .map(|(_, instance)| instance.extent);
     let frames = extent.map_or(1, |extent| extent.2.max(1));
     ok(&StudyTemplate {
         frame: Frame::of(&gate, &signed_in, "/find"),
         banner: Banner::of(&gate, &record),
         document,
-        title: manifest.description.clone().filter(|words| !words.trim().is_empty()).unwrap_or_else(|| study_words(&card.meta)),
+        title: manifest
+            .description
+            .clone()
+            .filter(|words| !words.trim().is_empty())
+            .unwrap_or_else(|| study_words(&card.meta)),
         organisation: card.org_name.clone(),
-        date: manifest.date.as_deref().map_or_else(|| "date not recorded".to_owned(), words::dicom_date),
+        date: manifest
+            .date
+            .as_deref()
+            .map_or_else(|| "date not recorded".to_owned(), words::dicom_date),
         series: series(&manifest, number),
         number,
         total,
@@ -119,8 +134,18 @@ fn series(manifest: &StudyManifest, number: u32) -> Vec<SeriesLine> {
         let after = first.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
         let description = series.description.clone().filter(|words| !words.trim().is_empty());
         let parts = [Some(series.modality.clone()), description, series.body_part.clone()];
-        let words = parts.into_iter().flatten().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" – ");
-        lines.push(SeriesLine { words, first, count, here: (first..after).contains(&number) });
+        let words = parts
+            .into_iter()
+            .flatten()
+            .filter(|part| !part.is_empty())
+            .collect::<Vec<_>>()
+            .join(" – ");
+        lines.push(SeriesLine {
+            words,
+            first,
+            count,
+            here: (first..after).contains(&number),
+        });
         first = after;
     }
     lines
@@ -128,20 +153,35 @@ fn series(manifest: &StudyManifest, number: u32) -> Vec<SeriesLine> {
 
 /// GET `/record/{subject}/study/{document}/picture?n=12&f=1&c=40&w=400`: the picture as PNG; a failure as words in the
 /// picture's place, never another picture.
-pub async fn picture(State(gate): State<Gate>, signed_in: SignedIn, Path((subject, document)): Path<(String, String)>, Query(ask): Query<Ask>) -> Response {
+pub async fn picture(
+    State(gate): State<Gate>,
+    signed_in: SignedIn,
+    Path((subject, document)): Path<(String, String)>,
+    Query(ask): Query<Ask>,
+) -> Response {
     let subject = SubjectRef(subject);
     let number = ask.n.unwrap_or(1).max(1);
     let open = gate.opened.find(signed_in.session.id, &subject, gate.now());
     if open.is_none() || !is_handle(&document) {
         return refused(&gate, Dialect::Page, Fault::Nothing);
     }
-    let window = ask.c.zip(ask.w).filter(|(centre, width)| centre.is_finite() && *width > 0.0 && width.is_finite());
+    let window = ask
+        .c
+        .zip(ask.w)
+        .filter(|(centre, width)| centre.is_finite() && *width > 0.0 && width.is_finite());
     let window = window.map(|(centre, width)| Window { centre, width });
     let caller = signed_in.caller_about(&subject);
     let drawn = async {
-        let body = gate.ports.records.instance(&caller, &DocumentRef(document), number.saturating_sub(1)).await?;
+        let body = gate
+            .ports
+            .records
+            .instance(&caller, &DocumentRef(document), number.saturating_sub(1))
+            .await?;
         let part10 = collect(body).await?;
-        gate.ports.frames.render(part10, ask.f.unwrap_or(1).saturating_sub(1), PICTURE_PX, window).await
+        gate.ports
+            .frames
+            .render(part10, ask.f.unwrap_or(1).saturating_sub(1), PICTURE_PX, window)
+            .await
     };
     match drawn.await {
         Ok(png) => ([(CONTENT_TYPE, "image/png")], png).into_response(),
@@ -161,7 +201,10 @@ pub async fn picture(State(gate): State<Gate>, signed_in: SignedIn, Path((subjec
 
 async fn collect(mut body: crate::ports::Body) -> Answer<Bytes> {
     if body.size > INSTANCE_BYTES_MAX {
-        return Err(PortError { class: Class::Invalid, what: "the instance is too large to draw".to_owned() });
+        return Err(PortError {
+            class: Class::Invalid,
+            what: "the instance is too large to draw".to_owned(),
+        });
     }
     let mut all = BytesMut::new();
     while let Some(chunk) = body.stream.next().await {

@@ -2,14 +2,18 @@
 
 use hie_protocol::id::Millis;
 
-const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
 const MS_PER_DAY: i64 = 86_400_000;
 
 /// Year, month (1-12) and day of a moment at an offset from UTC in minutes.
 #[must_use]
 pub fn civil(at: Millis, offset_minutes: i32) -> (i64, u8, u8) {
     // Days to civil date, proleptic Gregorian calendar (the era method, 400-year cycles from 0000-03-01).
-    let days = local_ms(at, offset_minutes).div_euclid(MS_PER_DAY).saturating_add(719_468);
+    let days = local_ms(at, offset_minutes)
+        .div_euclid(MS_PER_DAY)
+        .saturating_add(719_468);
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
@@ -22,7 +26,9 @@ pub fn civil(at: Millis, offset_minutes: i32) -> (i64, u8, u8) {
 }
 
 fn local_ms(at: Millis, offset_minutes: i32) -> i64 {
-    i64::try_from(at.0).unwrap_or(i64::MAX).saturating_add(i64::from(offset_minutes) * 60_000)
+    i64::try_from(at.0)
+        .unwrap_or(i64::MAX)
+        .saturating_add(i64::from(offset_minutes) * 60_000)
 }
 
 /// A moment as `14-Mar-1961`.
@@ -54,7 +60,10 @@ pub fn clock_seconds(at: Millis, offset_minutes: i32) -> String {
 }
 
 fn month_name(month: u8) -> &'static str {
-    MONTHS.get(usize::from(month).saturating_sub(1)).copied().unwrap_or("???")
+    MONTHS
+        .get(usize::from(month).saturating_sub(1))
+        .copied()
+        .unwrap_or("???")
 }
 
 /// A FHIR date or dateTime as `14-Mar-1961`, `Mar-1961` or `1961`; any other text as it is.
@@ -63,7 +72,10 @@ pub fn fhir_date(text: &str) -> String {
     let date = text.split('T').next().unwrap_or(text);
     let mut parts = date.split('-');
     let (year, month, day) = (parts.next().unwrap_or_default(), parts.next(), parts.next());
-    let month = month.and_then(|month| month.parse::<u8>().ok()).filter(|month| (1..=12).contains(month)).map(month_name);
+    let month = month
+        .and_then(|month| month.parse::<u8>().ok())
+        .filter(|month| (1..=12).contains(month))
+        .map(month_name);
     match (year.len() == 4, month, day) {
         (true, Some(month), Some(day)) if day.len() == 2 => format!("{day}-{month}-{year}"),
         (true, Some(month), None) => format!("{month}-{year}"),
@@ -85,7 +97,10 @@ pub fn dicom_date(text: &str) -> String {
 pub fn age(birth_date: &str, today: &str) -> Option<u32> {
     let year = |text: &str| text.get(0..4).and_then(|year| year.parse::<u32>().ok());
     let (born, now) = (year(birth_date)?, year(today)?);
-    let before = birth_date.get(5..10).zip(today.get(5..10)).is_some_and(|(birthday, day)| day < birthday);
+    let before = birth_date
+        .get(5..10)
+        .zip(today.get(5..10))
+        .is_some_and(|(birthday, day)| day < birthday);
     now.checked_sub(born)?.checked_sub(u32::from(before))
 }
 
@@ -98,7 +113,11 @@ pub fn organisations(count: usize) -> String {
 /// A count with its noun.
 #[must_use]
 pub fn plural(count: usize, noun: &str) -> String {
-    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+    if count == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{count} {noun}s")
+    }
 }
 
 /// Milliseconds as `0.4 s`.

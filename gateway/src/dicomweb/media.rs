@@ -23,16 +23,26 @@ impl Media {
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let parameter = |name: &str| {
-            let found = text.split(';').skip(1).filter_map(|part| part.split_once('=')).find(|(key, _)| key.trim().eq_ignore_ascii_case(name));
+            let found = text
+                .split(';')
+                .skip(1)
+                .filter_map(|part| part.split_once('='))
+                .find(|(key, _)| key.trim().eq_ignore_ascii_case(name));
             found.map(|(_, value)| value.trim().trim_matches('"').to_owned())
         };
-        Self { essence: essence(text), root: parameter("type").map(|root| root.to_ascii_lowercase()), syntax: parameter("transfer-syntax") }
+        Self {
+            essence: essence(text),
+            root: parameter("type").map(|root| root.to_ascii_lowercase()),
+            syntax: parameter("transfer-syntax"),
+        }
     }
 
     /// Whether the range takes bytes in this transfer syntax.
     #[must_use]
     pub fn takes_syntax(&self, stored: &str) -> bool {
-        self.syntax.as_deref().is_none_or(|syntax| syntax == "*" || syntax == stored)
+        self.syntax
+            .as_deref()
+            .is_none_or(|syntax| syntax == "*" || syntax == stored)
     }
 
     /// Whether the range is a multipart with parts of this type.
@@ -55,7 +65,12 @@ pub fn accepted(headers: &HeaderMap) -> Vec<Media> {
 /// Whether the caller takes DICOM JSON.
 #[must_use]
 pub fn takes_json(headers: &HeaderMap) -> bool {
-    let json = |media: &Media| matches!(media.essence.as_str(), "application/dicom+json" | "application/json" | "application/*" | "*/*");
+    let json = |media: &Media| {
+        matches!(
+            media.essence.as_str(),
+            "application/dicom+json" | "application/json" | "application/*" | "*/*"
+        )
+    };
     accepted(headers).iter().any(json)
 }
 
@@ -91,9 +106,15 @@ mod tests {
         assert!(!python.takes_parts("application/octet-stream") && !python.takes_syntax("1.2.840.10008.1.2.4.70"));
         let mut headers = HeaderMap::new();
         assert!(takes_json(&headers) && accepted(&headers).len() == 1);
-        headers.insert("accept", HeaderValue::from_static("multipart/related; type=\"application/dicom+xml\""));
+        headers.insert(
+            "accept",
+            HeaderValue::from_static("multipart/related; type=\"application/dicom+xml\""),
+        );
         assert!(!takes_json(&headers));
-        headers.insert("accept", HeaderValue::from_static("text/html, application/dicom+json;q=0"));
+        headers.insert(
+            "accept",
+            HeaderValue::from_static("text/html, application/dicom+json;q=0"),
+        );
         assert!(!takes_json(&headers));
     }
 }

@@ -43,7 +43,10 @@ async fn bulk(gate: &Gate, caller: &Caller, below: &Below, headers: &HeaderMap) 
         let frames = instance::read(&bytes)?.frames;
         let one = |number| {
             let frame = instance::frame(&bytes, number)?;
-            Ok((format!("{BYTES}; transfer-syntax={}", frame.transfer_syntax), frame.bytes))
+            Ok((
+                format!("{BYTES}; transfer-syntax={}", frame.transfer_syntax),
+                frame.bytes,
+            ))
         };
         (1..=frames).map(one).collect()
     });
@@ -56,6 +59,12 @@ async fn bulk(gate: &Gate, caller: &Caller, below: &Below, headers: &HeaderMap) 
         let all: Vec<u8> = parts.into_iter().flat_map(|(_, bytes)| bytes).collect();
         return Ok(([(CONTENT_TYPE, BYTES)], all).into_response());
     }
-    let parts = parts.into_iter().map(|(content_type, bytes)| Ok(Part { content_type, location: None, body: at_hand(Bytes::from(bytes)) }));
+    let parts = parts.into_iter().map(|(content_type, bytes)| {
+        Ok(Part {
+            content_type,
+            location: None,
+            body: at_hand(Bytes::from(bytes)),
+        })
+    });
     Ok(multipart::send(gate, BYTES, stream::iter(parts.collect::<Vec<_>>())))
 }

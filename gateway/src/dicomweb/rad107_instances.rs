@@ -32,12 +32,24 @@ async fn instances(gate: &Gate, caller: &Caller, below: &Below, headers: &Header
         return Err(refuse());
     }
     let found = below.instances(gate, caller).await?;
-    let fits = |media: &&Media| found.iter().all(|instance| media.takes_syntax(&instance.transfer_syntax));
-    let chosen = media.iter().filter(|media| media.takes_parts(DICOM) || single(media)).find(fits).ok_or_else(refuse)?;
+    let fits = |media: &&Media| {
+        found
+            .iter()
+            .all(|instance| media.takes_syntax(&instance.transfer_syntax))
+    };
+    let chosen = media
+        .iter()
+        .filter(|media| media.takes_parts(DICOM) || single(media))
+        .find(fits)
+        .ok_or_else(refuse)?;
     // The first instance is opened before the answer starts: its failure is still a status.
     let mut rest = found.into_iter();
-    let first = rest.next().ok_or_else(|| refused(gate, Dialect::Dicom, Fault::Nothing))?;
-    let body = (first.read)().await.map_err(|error| failed(gate, Dialect::Dicom, &error))?;
+    let first = rest
+        .next()
+        .ok_or_else(|| refused(gate, Dialect::Dicom, Fault::Nothing))?;
+    let body = (first.read)()
+        .await
+        .map_err(|error| failed(gate, Dialect::Dicom, &error))?;
     if single(chosen) {
         return Ok(alone(&first, body));
     }
@@ -55,7 +67,12 @@ async fn instances(gate: &Gate, caller: &Caller, below: &Below, headers: &Header
 fn part(base: &str, instance: &InstanceContent, body: Body) -> Part {
     Part {
         content_type: format!("{DICOM}; transfer-syntax={}", instance.transfer_syntax),
-        location: Some(instance_url(base, &instance.study, &instance.series, &instance.instance)),
+        location: Some(instance_url(
+            base,
+            &instance.study,
+            &instance.series,
+            &instance.instance,
+        )),
         body,
     }
 }
@@ -75,7 +92,13 @@ fn alone(instance: &InstanceContent, body: Body) -> Response {
 #[must_use]
 pub fn at_hand(bytes: bytes::Bytes) -> Body {
     let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
-    let hash = hie_protocol::id::ContentHash::from_slice(digest.as_ref()).unwrap_or(hie_protocol::id::ContentHash::new([0; 32]));
+    let hash = hie_protocol::id::ContentHash::from_slice(digest.as_ref())
+        .unwrap_or(hie_protocol::id::ContentHash::new([0; 32]));
     let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    Body { content_type: "application/octet-stream".to_owned(), size, hash, stream: Box::pin(stream::iter([Ok(bytes)])) }
+    Body {
+        content_type: "application/octet-stream".to_owned(),
+        size,
+        hash,
+        stream: Box::pin(stream::iter([Ok(bytes)])),
+    }
 }

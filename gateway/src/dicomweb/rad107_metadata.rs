@@ -28,8 +28,12 @@ async fn metadata(gate: &Gate, caller: &Caller, below: &Below, headers: &HeaderM
     let found = below.instances(gate, caller).await?;
     let base = base(gate);
     let mut rest = found.into_iter();
-    let first = rest.next().ok_or_else(|| refused(gate, Dialect::Dicom, Fault::Nothing))?;
-    let first = one(&base, &first).await.map_err(|error| failed(gate, Dialect::Dicom, &error))?;
+    let first = rest
+        .next()
+        .ok_or_else(|| refused(gate, Dialect::Dicom, Fault::Nothing))?;
+    let first = one(&base, &first)
+        .await
+        .map_err(|error| failed(gate, Dialect::Dicom, &error))?;
     let stream = async_stream::stream! {
         yield Ok(Bytes::from_static(b"["));
         yield Ok(first);
@@ -48,12 +52,20 @@ async fn metadata(gate: &Gate, caller: &Caller, below: &Below, headers: &HeaderM
         }
         yield Ok::<Bytes, std::io::Error>(Bytes::from_static(b"]"));
     };
-    Ok((StatusCode::OK, [(CONTENT_TYPE, DICOM_JSON)], axum::body::Body::from_stream(stream)).into_response())
+    Ok((
+        StatusCode::OK,
+        [(CONTENT_TYPE, DICOM_JSON)],
+        axum::body::Body::from_stream(stream),
+    )
+        .into_response())
 }
 
 async fn one(base: &str, content: &InstanceContent) -> Answer<Bytes> {
     let bytes = whole(content).await?;
-    let bulk = format!("{}/bulkdata", instance_url(base, &content.study, &content.series, &content.instance));
+    let bulk = format!(
+        "{}/bulkdata",
+        instance_url(base, &content.study, &content.series, &content.instance)
+    );
     let value = work(move || metadata_json(&bytes, &bulk)).await?;
     Ok(Bytes::from(value.to_string()))
 }

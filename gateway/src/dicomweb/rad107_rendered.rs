@@ -25,15 +25,28 @@ const PDF_CLASS: &str = "1.2.840.10008.5.1.4.1.1.104.1";
 const DOCUMENT: &str = "00420011";
 
 /// Retrieves.
-pub async fn retrieve(State(gate): State<Gate>, caller: Caller, below: Below, uri: Uri, headers: HeaderMap) -> Response {
+pub async fn retrieve(
+    State(gate): State<Gate>,
+    caller: Caller,
+    below: Below,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     match rendered(&gate, &caller, &below, uri.query().unwrap_or_default(), &headers).await {
         Ok(response) | Err(response) => response,
     }
 }
 
-async fn rendered(gate: &Gate, caller: &Caller, below: &Below, query: &str, headers: &HeaderMap) -> Result<Response, Response> {
+async fn rendered(
+    gate: &Gate,
+    caller: &Caller,
+    below: &Below,
+    query: &str,
+    headers: &HeaderMap,
+) -> Result<Response, Response> {
     let bad = |words: &str| Problem::with(gate, Fault::Of(Class::Invalid), words).respond(gate, Dialect::Dicom);
-    let (side, window) = view(query).ok_or_else(|| bad("viewport is width,height and window is centre,width,function."))?;
+    let (side, window) =
+        view(query).ok_or_else(|| bad("viewport is width,height and window is centre,width,function."))?;
     let frame = match below.frames.as_deref().map(list) {
         None => 1,
         Some(Some(numbers)) if numbers.len() == 1 => numbers.first().copied().unwrap_or(1),
@@ -56,16 +69,32 @@ async fn rendered(gate: &Gate, caller: &Caller, below: &Below, query: &str, head
         if !takes(&["image/png", "image/*", "*/*"]) {
             return Err(refused(gate, Dialect::Dicom, Fault::NotAcceptable));
         }
-        ("image/png", gate.ports.frames.render(bytes, frame.saturating_sub(1), side, window).await.map_err(fail)?)
+        (
+            "image/png",
+            gate.ports
+                .frames
+                .render(bytes, frame.saturating_sub(1), side, window)
+                .await
+                .map_err(fail)?,
+        )
     };
-    let headers = [(CONTENT_TYPE, kind), (CONTENT_SECURITY_POLICY, CSP_FOREIGN), (CONTENT_DISPOSITION, "inline")];
+    let headers = [
+        (CONTENT_TYPE, kind),
+        (CONTENT_SECURITY_POLICY, CSP_FOREIGN),
+        (CONTENT_DISPOSITION, "inline"),
+    ];
     Ok((headers, axum::body::Body::from(picture)).into_response())
 }
 
 /// The side and the window of the query parameters `viewport` and `window`; others are ignored.
 fn view(query: &str) -> Option<(u32, Option<Window>)> {
     let given = decode(query.as_bytes())?;
-    let value = |name: &str| given.iter().find(|(given, _)| given == name).map(|(_, value)| value.as_str());
+    let value = |name: &str| {
+        given
+            .iter()
+            .find(|(given, _)| given == name)
+            .map(|(_, value)| value.as_str())
+    };
     let side = match value("viewport") {
         None => SIDE_PX_MAX,
         Some(text) => {
@@ -77,7 +106,14 @@ fn view(query: &str) -> Option<(u32, Option<Window>)> {
         None => None,
         Some(text) => {
             let mut parts = text.split(',');
-            let mut number = || parts.next()?.trim().parse::<f64>().ok().filter(|number| number.is_finite());
+            let mut number = || {
+                parts
+                    .next()?
+                    .trim()
+                    .parse::<f64>()
+                    .ok()
+                    .filter(|number| number.is_finite())
+            };
             let (centre, width) = (number()?, number()?);
             (width > 0.0).then_some(Some(Window { centre, width }))?
         }
@@ -97,8 +133,24 @@ mod tests {
         assert_eq!(view(""), Some((SIDE_PX_MAX, None)));
         assert_eq!(view("viewport=512,256&quality=9"), Some((512, None)));
         assert_eq!(view("viewport=99999,1"), Some((SIDE_PX_MAX, None)));
-        assert_eq!(view("window=40,400,linear"), Some((SIDE_PX_MAX, Some(Window { centre: 40.0, width: 400.0 }))));
-        for bad in ["viewport=0,0", "viewport=a", "window=1", "window=1,0", "window=NaN,1", "window=1,inf"] {
+        assert_eq!(
+            view("window=40,400,linear"),
+            Some((
+                SIDE_PX_MAX,
+                Some(Window {
+                    centre: 40.0,
+                    width: 400.0
+                })
+            ))
+        );
+        for bad in [
+            "viewport=0,0",
+            "viewport=a",
+            "window=1",
+            "window=1,0",
+            "window=NaN,1",
+            "window=1,inf",
+        ] {
             assert_eq!(view(bad), None, "{bad}");
         }
     }

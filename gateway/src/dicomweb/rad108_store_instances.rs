@@ -34,6 +34,8 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(60);
 const NO_RESOURCES: u16 = 0xA700;
 /// Not understood.
 const NOT_UNDERSTOOD: u16 = 0xC000;
+/// Longest Error Comment (value representation LO), in characters.
+const COMMENT_CHARS_MAX: usize = 64;
 /// Processing failure.
 const FAILED: u16 = 0x0110;
 /// Not authorised.
@@ -46,7 +48,13 @@ pub async fn store(State(gate): State<Gate>, caller: Caller, below: Below, heade
     }
 }
 
-async fn take(gate: &Gate, caller: &Caller, below: &Below, headers: &HeaderMap, body: Body) -> Result<Response, Response> {
+async fn take(
+    gate: &Gate,
+    caller: &Caller,
+    below: &Below,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Response> {
     let bad = |words: &str| Problem::with(gate, Fault::Of(Class::Invalid), words).respond(gate, Dialect::Dicom);
     let content_type = text(headers, &CONTENT_TYPE).unwrap_or_default();
     if essence(content_type) != "multipart/related" {
@@ -56,11 +64,21 @@ async fn take(gate: &Gate, caller: &Caller, below: &Below, headers: &HeaderMap, 
         return Err(refused(gate, Dialect::Dicom, Fault::NotAcceptable));
     }
     let kind = MultipartType::parse(content_type).map_err(|error| bad(&error.to_string()))?;
-    if kind.root.as_deref().is_some_and(|root| essence(root) != "application/dicom") {
+    if kind
+        .root
+        .as_deref()
+        .is_some_and(|root| essence(root) != "application/dicom")
+    {
         return Err(refused(gate, Dialect::Dicom, Fault::MediaType));
     }
     let parts = Parts::new(&kind.boundary, PARTS_MAX).map_err(|error| bad(&error.to_string()))?;
-    let mut intake = Intake { gate, caller, study: below.study.clone(), part: None, stored: Vec::new() };
+    let mut intake = Intake {
+        gate,
+        caller,
+        study: below.study.clone(),
+        part: None,
+        stored: Vec::new(),
+    };
     match intake.read(parts, body).await {
         Err(words) if intake.stored.is_empty() => Err(bad(&words)),
         Ok(()) if intake.stored.is_empty() => Err(bad("The body has no instance.")),
@@ -90,7 +108,9 @@ impl Intake<'_> {
         let mut total = 0_usize;
         loop {
             let next = tokio::time::timeout(SILENCE_MAX, stream.next()).await;
-            let Some(chunk) = next.map_err(|_| "The body stopped arriving. Send it again.".to_owned())? else { break };
+            let Some(chunk) = next.map_err(|_| "The body stopped arriving. Send it again.".to_owned())? else {
+                break;
+            };
             let chunk = chunk.map_err(|_| "The body broke off. Send it again.".to_owned())?;
             total = total.saturating_add(chunk.len());
             if total > STORE_BYTES_MAX {
@@ -105,7 +125,12 @@ impl Intake<'_> {
 
     async fn event(&mut self, event: Event) {
         match event {
-            Event::PartStart(headers) => self.part = Some(InHand { bytes: Vec::new(), failure: wrong_type(&headers) }),
+            Event::PartStart(headers) => {
+                self.part = Some(InHand {
+                    bytes: Vec::new(),
+                    failure: wrong_type(&headers),
+                })
+            }
             Event::Data(bytes) => {
                 let Some(part) = &mut self.part else { return };
                 if part.failure.is_none() && part.bytes.len().saturating_add(bytes.len()) > INSTANCE_BYTES_MAX {
@@ -128,7 +153,12 @@ impl Intake<'_> {
         let fate = match part.failure {
             Some((reason, words)) => Err((reason, words.to_owned())),
             None => {
-                let stored = self.gate.ports.archive.store(self.caller, self.study.clone(), Bytes::from(part.bytes)).await;
+                let stored = self
+                    .gate
+                    .ports
+                    .archive
+                    .store(self.caller, self.study.clone(), Bytes::from(part.bytes))
+                    .await;
                 stored.map_err(|error| reason(&error))
             }
         };
@@ -142,7 +172,9 @@ impl Intake<'_> {
 }
 
 fn wrong_type(headers: &Headers) -> Option<(u16, &'static str)> {
-    let dicom = headers.content_type().is_none_or(|kind| essence(kind) == "application/dicom");
+    let dicom = headers
+        .content_type()
+        .is_none_or(|kind| essence(kind) == "application/dicom");
     (!dicom).then_some((NOT_UNDERSTOOD, "the part is not application/dicom"))
 }
 
@@ -156,34 +188,64 @@ fn reason(error: &PortError) -> (u16, String) {
     }
 }
 
+/// An attribute with one value in DICOM JSON.
+fn of(key: &str, vr: &str, value: Value) -> (String, Value) {
+    (key.to_owned(), json!({ "vr": vr, "Value": [value] }))
+}
+
+/// Referenced SOP Class and Instance UID.
+fn named(instance: &StoredInstance) -> Map<String, Value> {
+    [
+        of("00081150", "UI", instance.sop_class.clone().into()),
+        of("00081155", "UI", instance.sop_instance.clone().into()),
+    ]
+    .into_iter()
+    .collect()
+}
+
+/// Failure Reason and Error Comment.
+fn failure(reason: u16, words: &str) -> [(String, Value); 2] {
+    let comment = words.chars().take(COMMENT_CHARS_MAX).collect::<String>();
+    [
+        of("00081197", "US", reason.into()),
+        of("00000902", "LO", comment.into()),
+    ]
+}
+
 /// The Store Instances Response Module (PS3.18 annex I) as DICOM JSON.
 fn answer(gate: &Gate, stored: &[StoredInstance], broken_off: Option<&str>) -> Response {
     let base = base(gate);
-    let of = |key: &str, vr: &str, value: Value| (key.to_owned(), json!({ "vr": vr, "Value": [value] }));
     let sequence = |items: Vec<Value>| json!({ "vr": "SQ", "Value": items });
-    let named = |instance: &StoredInstance| -> Map<String, Value> {
-        [of("00081150", "UI", instance.sop_class.clone().into()), of("00081155", "UI", instance.sop_instance.clone().into())].into_iter().collect()
-    };
     let (mut kept, mut failed, mut others) = (Vec::new(), Vec::new(), Vec::new());
     for instance in stored {
         match &instance.failure {
             None => {
                 let mut item = named(instance);
                 // The series is not told here; QIDO-RS finds the instance below its study.
-                item.extend([of("00081190", "UR", format!("{base}/studies/{}", instance.study).into())]);
+                item.extend([of(
+                    "00081190",
+                    "UR",
+                    format!("{base}/studies/{}", instance.study).into(),
+                )]);
                 kept.push(Value::Object(item));
             }
             Some((reason, words)) => {
-                let mut item = if instance.sop_instance.is_empty() { Map::new() } else { named(instance) };
-                item.extend([of("00081197", "US", (*reason).into()), of("00000902", "LO", words.chars().take(64).collect::<String>().into())]);
-                if instance.sop_instance.is_empty() { others.push(Value::Object(item)) } else { failed.push(Value::Object(item)) }
+                let mut item = if instance.sop_instance.is_empty() {
+                    Map::new()
+                } else {
+                    named(instance)
+                };
+                item.extend(failure(*reason, words));
+                if instance.sop_instance.is_empty() {
+                    others.push(Value::Object(item))
+                } else {
+                    failed.push(Value::Object(item))
+                }
             }
         }
     }
     if let Some(words) = broken_off {
-        let comment = words.chars().take(64).collect::<String>();
-        let item: Map<String, Value> = [of("00081197", "US", NOT_UNDERSTOOD.into()), of("00000902", "LO", comment.into())].into_iter().collect();
-        others.push(Value::Object(item));
+        others.push(Value::Object(failure(NOT_UNDERSTOOD, words).into_iter().collect()));
     }
     let whole = failed.is_empty() && others.is_empty();
     let status = match (kept.is_empty(), whole) {
@@ -191,7 +253,10 @@ fn answer(gate: &Gate, stored: &[StoredInstance], broken_off: Option<&str>) -> R
         (false, false) => StatusCode::ACCEPTED,
         (true, _) => StatusCode::CONFLICT,
     };
-    let study = stored.iter().find(|instance| instance.failure.is_none()).map(|instance| instance.study.clone());
+    let study = stored
+        .iter()
+        .find(|instance| instance.failure.is_none())
+        .map(|instance| instance.study.clone());
     let mut answer = Map::new();
     answer.extend(study.map(|study| of("00081190", "UR", format!("{base}/studies/{study}").into())));
     for (key, items) in [("00081198", failed), ("00081199", kept), ("0008119A", others)] {

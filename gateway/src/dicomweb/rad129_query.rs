@@ -46,12 +46,26 @@ pub fn routes() -> Vec<Route> {
         let handler = move |gate: State<Gate>, caller: Caller, below: Below, uri: Uri, headers: HeaderMap| {
             search(gate, caller, below, uri, headers, level)
         };
-        Route::new(Dialect::Dicom, Method::GET, path, "RAD-129", Access::Api(READERS), handler)
+        Route::new(
+            Dialect::Dicom,
+            Method::GET,
+            path,
+            "RAD-129",
+            Access::Api(READERS),
+            handler,
+        )
     };
     levels.into_iter().map(route).collect()
 }
 
-async fn search(State(gate): State<Gate>, caller: Caller, below: Below, uri: Uri, headers: HeaderMap, level: ImagingLevel) -> Response {
+async fn search(
+    State(gate): State<Gate>,
+    caller: Caller,
+    below: Below,
+    uri: Uri,
+    headers: HeaderMap,
+    level: ImagingLevel,
+) -> Response {
     if !takes_json(&headers) {
         return refused(&gate, Dialect::Dicom, Fault::NotAcceptable);
     }
@@ -97,8 +111,14 @@ impl Asked {
             "fuzzymatching" => self.fuzzy = value.eq_ignore_ascii_case("true"),
             "includefield" => {
                 for field in value.split(',').map(str::trim).filter(|field| !field.is_empty()) {
-                    let field = if field == "all" { Some(field.to_owned()) } else { path(field) };
-                    self.query.include.push(field.ok_or("includefield names an attribute that is not known.")?);
+                    let field = if field == "all" {
+                        Some(field.to_owned())
+                    } else {
+                        path(field)
+                    };
+                    self.query
+                        .include
+                        .push(field.ok_or("includefield names an attribute that is not known.")?);
                 }
             }
             // Some clients send the format as a parameter; the answer is JSON in any case.
@@ -150,7 +170,12 @@ fn answer(gate: &Gate, mut found: Vec<Value>, more: bool, fuzzy: bool, level: Im
     let mut response = if found.is_empty() {
         StatusCode::NO_CONTENT.into_response()
     } else {
-        (StatusCode::OK, [(CONTENT_TYPE, DICOM_JSON)], Value::Array(found).to_string()).into_response()
+        (
+            StatusCode::OK,
+            [(CONTENT_TYPE, DICOM_JSON)],
+            Value::Array(found).to_string(),
+        )
+            .into_response()
     };
     let mut warn = |words: &str| {
         if let Ok(value) = HeaderValue::try_from(format!("299 hie \"{words}\"")) {
@@ -168,14 +193,26 @@ fn answer(gate: &Gate, mut found: Vec<Value>, more: bool, fuzzy: bool, level: Im
 
 /// Adds the Retrieve URL (0008,1190).
 fn link(object: &mut Value, base: &str, level: ImagingLevel) {
-    let uid = |tag: &str| object.get(tag).and_then(|element| element.pointer("/Value/0")).and_then(Value::as_str).filter(|uid| is_uid(uid));
+    let uid = |tag: &str| {
+        object
+            .get(tag)
+            .and_then(|element| element.pointer("/Value/0"))
+            .and_then(Value::as_str)
+            .filter(|uid| is_uid(uid))
+    };
     let study = uid(STUDY).map(|study| format!("{base}/studies/{study}"));
     let url = match level {
         ImagingLevel::Study => study,
-        ImagingLevel::Series => study.zip(uid(SERIES)).map(|(study, series)| format!("{study}/series/{series}")),
+        ImagingLevel::Series => study
+            .zip(uid(SERIES))
+            .map(|(study, series)| format!("{study}/series/{series}")),
         ImagingLevel::Instance => {
-            let series = study.zip(uid(SERIES)).map(|(study, series)| format!("{study}/series/{series}"));
-            series.zip(uid(INSTANCE)).map(|(series, instance)| format!("{series}/instances/{instance}"))
+            let series = study
+                .zip(uid(SERIES))
+                .map(|(study, series)| format!("{study}/series/{series}"));
+            series
+                .zip(uid(INSTANCE))
+                .map(|(series, instance)| format!("{series}/instances/{instance}"))
         }
     };
     if let (Some(url), Some(map)) = (url, object.as_object_mut()) {

@@ -43,7 +43,16 @@ impl<'a> Asked<'a> {
         let (search, offset) = pages.open(gate, &caller.principal.account, kind, search)?;
         search.check(known)?;
         let count = search.count()?;
-        Ok(Self { gate, caller, kind, known, search, offset, count, pages })
+        Ok(Self {
+            gate,
+            caller,
+            kind,
+            known,
+            search,
+            offset,
+            count,
+            pages,
+        })
     }
 
     /// The answer: one page of the resources, and the outcome where something is missing.
@@ -76,10 +85,20 @@ impl<'a> Asked<'a> {
     fn links(&self, total: usize) -> Value {
         let address = format!("{}/{}", self.gate.settings.fhir_base, self.kind);
         let query = self.search.honoured(self.known);
-        let here = if query.is_empty() { address.clone() } else { format!("{address}?{query}") };
+        let here = if query.is_empty() {
+            address.clone()
+        } else {
+            format!("{address}?{query}")
+        };
         let mut links = vec![json!({ "relation": "self", "url": here })];
         let mut page = |relation: &str, offset| {
-            let token = self.pages.seal(self.gate, &self.caller.principal.account, self.kind, &self.search, offset);
+            let token = self.pages.seal(
+                self.gate,
+                &self.caller.principal.account,
+                self.kind,
+                &self.search,
+                offset,
+            );
             links.extend(token.map(|token| json!({ "relation": relation, "url": format!("{address}?_page={token}") })));
         };
         if self.count > 0 && self.offset > 0 {
@@ -124,9 +143,15 @@ fn issue(silent: &OrgAnswer) -> Value {
         OrgState::Waiting => ("incomplete", "has not answered yet".to_owned()),
         OrgState::IdentityNotAgreed => ("incomplete", "could not confirm the patient".to_owned()),
         OrgState::Refused => ("incomplete", "refused the question".to_owned()),
-        OrgState::Answered | OrgState::NoRecord | OrgState::SomeWithheld => ("incomplete", "answered in part".to_owned()),
+        OrgState::Answered | OrgState::NoRecord | OrgState::SomeWithheld => {
+            ("incomplete", "answered in part".to_owned())
+        }
     };
-    let call = silent.phone.as_ref().map(|phone| format!(" Call {phone}.")).unwrap_or_default();
+    let call = silent
+        .phone
+        .as_ref()
+        .map(|phone| format!(" Call {phone}."))
+        .unwrap_or_default();
     json!({
         "severity": "warning",
         "code": code,

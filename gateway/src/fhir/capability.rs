@@ -60,7 +60,11 @@ fn resource(kind: &str, declared: &[&Declares]) -> Value {
     let mut operations: Vec<&str> = Vec::new();
     let mut parameters: BTreeMap<&str, &str> = BTreeMap::new();
     for declares in declared {
-        let list = if INTERACTIONS.contains(&declares.interaction) { &mut interactions } else { &mut operations };
+        let list = if INTERACTIONS.contains(&declares.interaction) {
+            &mut interactions
+        } else {
+            &mut operations
+        };
         if !list.contains(&declares.interaction) {
             list.push(declares.interaction);
         }
@@ -88,7 +92,9 @@ impl WithoutEmpty for Value {
     fn without_empty(self) -> Self {
         match self {
             Self::Object(map) => {
-                let kept = map.into_iter().filter(|(_, value)| value.as_array().is_none_or(|array| !array.is_empty()));
+                let kept = map
+                    .into_iter()
+                    .filter(|(_, value)| value.as_array().is_none_or(|array| !array.is_empty()));
                 Self::Object(kept.collect::<Map<_, _>>())
             }
             other => other,

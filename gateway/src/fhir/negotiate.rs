@@ -24,7 +24,11 @@ impl FromRequestParts<Gate> for Json {
 
     async fn from_request_parts(parts: &mut Parts, gate: &Gate) -> Result<Self, Response> {
         let query = parameters::decode(parts.uri.query().unwrap_or_default().as_bytes());
-        let format = query.iter().flatten().find(|(name, _)| name == "_format").map(|(_, value)| value.as_str());
+        let format = query
+            .iter()
+            .flatten()
+            .find(|(name, _)| name == "_format")
+            .map(|(_, value)| value.as_str());
         Self::check(gate, &parts.headers, format)
     }
 }
@@ -38,7 +42,11 @@ impl Json {
             Some(format) => is_json(&format.replace(' ', "+")),
             None => accepts(headers, is_json),
         };
-        if json { Ok(Self) } else { Err(Problem::with(gate, Fault::NotAcceptable, JSON_ONLY).respond(gate, Dialect::Fhir)) }
+        if json {
+            Ok(Self)
+        } else {
+            Err(Problem::with(gate, Fault::NotAcceptable, JSON_ONLY).respond(gate, Dialect::Fhir))
+        }
     }
 }
 
@@ -46,7 +54,16 @@ impl Json {
 #[must_use]
 pub fn is_json(text: &str) -> bool {
     let essence = essence(text);
-    matches!(essence.as_str(), "json" | "application/json" | "application/fhir+json" | "text/json" | "application/json+fhir" | "application/*" | "*/*")
+    matches!(
+        essence.as_str(),
+        "json"
+            | "application/json"
+            | "application/fhir+json"
+            | "text/json"
+            | "application/json+fhir"
+            | "application/*"
+            | "*/*"
+    )
 }
 
 /// The type and subtype of a MIME type in lower case, without parameters.
@@ -60,10 +77,16 @@ pub fn essence(text: &str) -> String {
 pub fn ranges(headers: &HeaderMap) -> Option<Vec<String>> {
     let mut values = headers.get_all(ACCEPT).iter().peekable();
     values.peek()?;
-    let text: String = values.filter_map(|value| value.to_str().ok()).collect::<Vec<_>>().join(",");
+    let text: String = values
+        .filter_map(|value| value.to_str().ok())
+        .collect::<Vec<_>>()
+        .join(",");
     let ranges = split_outside_quotes(text.get(..text.len().min(ACCEPT_BYTES_MAX)).unwrap_or_default());
     let wanted = |range: &String| {
-        let quality = range.split(';').filter_map(|part| part.trim().strip_prefix("q=")).next();
+        let quality = range
+            .split(';')
+            .filter_map(|part| part.trim().strip_prefix("q="))
+            .next();
         quality.is_none_or(|quality| quality.trim().parse::<f32>().is_ok_and(|quality| quality > 0.0))
     };
     Some(ranges.into_iter().filter(wanted).collect())
@@ -84,7 +107,11 @@ fn split_outside_quotes(text: &str) -> Vec<String> {
             _ => ranges.push(String::new()),
         }
     }
-    ranges.into_iter().map(|range| range.trim().to_owned()).filter(|range| !range.is_empty()).collect()
+    ranges
+        .into_iter()
+        .map(|range| range.trim().to_owned())
+        .filter(|range| !range.is_empty())
+        .collect()
 }
 
 /// The essence of the body's type.

@@ -23,7 +23,11 @@ pub struct Pages {
 
 impl Pages {
     fn key(&self, gate: &Gate) -> Option<&LessSafeKey> {
-        let fresh = || UnboundKey::new(&CHACHA20_POLY1305, &gate.ports.node.random()).ok().map(LessSafeKey::new);
+        let fresh = || {
+            UnboundKey::new(&CHACHA20_POLY1305, &gate.ports.node.random())
+                .ok()
+                .map(LessSafeKey::new)
+        };
         self.key.get_or_init(fresh).as_ref()
     }
 
@@ -38,7 +42,9 @@ impl Pages {
         let nonce: [u8; NONCE_LEN] = random.get(..NONCE_LEN)?.try_into().ok()?;
         let mut sealed = text.into_bytes();
         let bound = Aad::from(format!("{account}\n{path}"));
-        self.key(gate)?.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), bound, &mut sealed).ok()?;
+        self.key(gate)?
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), bound, &mut sealed)
+            .ok()?;
         let mut token = nonce.to_vec();
         token.append(&mut sealed);
         let token = URL_SAFE_NO_PAD.encode(token);
@@ -46,11 +52,26 @@ impl Pages {
     }
 
     /// The search as it goes on: itself with offset 0, or the one that its `_page` holds.
-    pub fn open(&self, gate: &Gate, account: &str, path: &str, search: Search) -> Result<(Search, usize), ParameterError> {
-        let Some(token) = search.one("_page") else { return Ok((search, 0)) };
+    pub fn open(
+        &self,
+        gate: &Gate,
+        account: &str,
+        path: &str,
+        search: Search,
+    ) -> Result<(Search, usize), ParameterError> {
+        let Some(token) = search.one("_page") else {
+            return Ok((search, 0));
+        };
         let opened = self.unseal(gate, account, path, token).ok_or(ParameterError::Page)?;
         let (offset, given) = opened;
-        Ok((Search { given, posted: true, strict: search.strict }, offset))
+        Ok((
+            Search {
+                given,
+                posted: true,
+                strict: search.strict,
+            },
+            offset,
+        ))
     }
 
     fn unseal(&self, gate: &Gate, account: &str, path: &str, token: &str) -> Option<(usize, Vec<(String, String)>)> {
@@ -58,7 +79,10 @@ impl Pages {
         let mut sealed = bytes.split_off(NONCE_LEN.min(bytes.len()));
         let nonce: [u8; NONCE_LEN] = bytes.try_into().ok()?;
         let bound = Aad::from(format!("{account}\n{path}"));
-        let text = self.key(gate)?.open_in_place(Nonce::assume_unique_for_key(nonce), bound, &mut sealed).ok()?;
+        let text = self
+            .key(gate)?
+            .open_in_place(Nonce::assume_unique_for_key(nonce), bound, &mut sealed)
+            .ok()?;
         let text = std::str::from_utf8(text).ok()?;
         let (offset, rest) = text.split_once('&').unwrap_or((text, ""));
         Some((offset.parse().ok()?, crate::fhir::parameters::decode(rest.as_bytes())?))

@@ -44,22 +44,36 @@ impl FromRequest<Gate> for Search {
 
     async fn from_request(request: Request, gate: &Gate) -> Result<Self, Response> {
         let refuse = |fault, words: &str| Problem::with(gate, fault, words).respond(gate, Dialect::Fhir);
-        let too_many = || refuse(Fault::Of(Class::Invalid), "At most 64 parameters with values of at most 1024 bytes.");
+        let too_many = || {
+            refuse(
+                Fault::Of(Class::Invalid),
+                "At most 64 parameters with values of at most 1024 bytes.",
+            )
+        };
         let headers = request.headers().clone();
         let mut given = decode(request.uri().query().unwrap_or_default().as_bytes()).ok_or_else(too_many)?;
         let posted = request.method() == Method::POST;
         if posted {
-            let body = Bytes::from_request(request, gate).await.map_err(|_| refuse(Fault::TooLarge, Fault::TooLarge.words()))?;
+            let body = Bytes::from_request(request, gate)
+                .await
+                .map_err(|_| refuse(Fault::TooLarge, Fault::TooLarge.words()))?;
             let kind = negotiate::content_type(&headers);
             if kind != "application/x-www-form-urlencoded" && !(kind.is_empty() && body.is_empty()) {
-                return Err(refuse(Fault::MediaType, "Send _search as application/x-www-form-urlencoded."));
+                return Err(refuse(
+                    Fault::MediaType,
+                    "Send _search as application/x-www-form-urlencoded.",
+                ));
             }
             given.extend(decode(&body).ok_or_else(too_many)?);
         }
         if given.len() > PARAMETERS_MAX {
             return Err(too_many());
         }
-        let search = Self { given, posted, strict: prefers(&headers, "handling=strict") };
+        let search = Self {
+            given,
+            posted,
+            strict: prefers(&headers, "handling=strict"),
+        };
         Json::check(gate, &headers, search.one("_format"))?;
         Ok(search)
     }
@@ -106,13 +120,19 @@ impl ParameterError {
 #[must_use]
 pub fn prefers(headers: &HeaderMap, preference: &str) -> bool {
     let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split([',', ';'])).any(|part| part.trim().eq_ignore_ascii_case(preference))
+    values
+        .flat_map(|value| value.split([',', ';']))
+        .any(|part| part.trim().eq_ignore_ascii_case(preference))
 }
 
 /// Decodes `application/x-www-form-urlencoded`; none over the limits.
 #[must_use]
 pub fn decode(bytes: &[u8]) -> Option<Vec<(String, String)>> {
-    let pairs: Vec<_> = bytes.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty()).take(PARAMETERS_MAX + 1).collect();
+    let pairs: Vec<_> = bytes
+        .split(|byte| *byte == b'&')
+        .filter(|pair| !pair.is_empty())
+        .take(PARAMETERS_MAX + 1)
+        .collect();
     if pairs.len() > PARAMETERS_MAX {
         return None;
     }
@@ -127,14 +147,20 @@ pub fn decode(bytes: &[u8]) -> Option<Vec<(String, String)>> {
 
 /// A sealed page link holds a whole search.
 fn pages_or(name: &str) -> usize {
-    if name == "_page" { crate::fhir::pages::TOKEN_CHARS_MAX } else { VALUE_BYTES_MAX }
+    if name == "_page" {
+        crate::fhir::pages::TOKEN_CHARS_MAX
+    } else {
+        VALUE_BYTES_MAX
+    }
 }
 
 fn unescape(bytes: &[u8]) -> String {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0_usize;
     while let Some(byte) = bytes.get(at) {
-        let ahead = bytes.get(at.saturating_add(1)..at.saturating_add(3)).and_then(|two| hex::decode(two).ok());
+        let ahead = bytes
+            .get(at.saturating_add(1)..at.saturating_add(3))
+            .and_then(|two| hex::decode(two).ok());
         match (byte, ahead.as_deref()) {
             (b'%', Some([value])) => {
                 out.push(*value);
@@ -177,7 +203,10 @@ fn alternatives(value: &str) -> Vec<String> {
             (_, _, None) => {}
         }
     }
-    all.into_iter().map(|one| one.trim().to_owned()).filter(|one| !one.is_empty()).collect()
+    all.into_iter()
+        .map(|one| one.trim().to_owned())
+        .filter(|one| !one.is_empty())
+        .collect()
 }
 
 /// A token `system|code`: none for the system means any, an empty one means without system.
@@ -192,8 +221,14 @@ pub struct Token {
 impl Token {
     fn read(text: &str) -> Self {
         match text.split_once('|') {
-            Some((system, code)) => Self { system: Some(system.to_owned()), code: code.to_owned() },
-            None => Self { system: None, code: text.to_owned() },
+            Some((system, code)) => Self {
+                system: Some(system.to_owned()),
+                code: code.to_owned(),
+            },
+            None => Self {
+                system: None,
+                code: text.to_owned(),
+            },
         }
     }
 
@@ -211,7 +246,10 @@ impl Search {
     /// The first value of a parameter.
     #[must_use]
     pub fn one(&self, name: &str) -> Option<&str> {
-        self.given.iter().find(|(given, value)| given == name && !value.is_empty()).map(|(_, value)| value.as_str())
+        self.given
+            .iter()
+            .find(|(given, value)| given == name && !value.is_empty())
+            .map(|(_, value)| value.as_str())
     }
 
     /// Every repetition of a parameter (AND) with its alternatives (OR).
@@ -231,20 +269,39 @@ impl Search {
 
     /// Tokens of a parameter.
     pub fn tokens(&self, name: &'static str) -> Result<Vec<Vec<Token>>, ParameterError> {
-        Ok(self.all(name)?.iter().map(|group| group.iter().map(|text| Token::read(text)).collect()).collect())
+        Ok(self
+            .all(name)?
+            .iter()
+            .map(|group| group.iter().map(|text| Token::read(text)).collect())
+            .collect())
     }
 
     /// The dates of a parameter; all of them must hold.
     pub fn dates(&self, name: &'static str) -> Result<Vec<Span>, ParameterError> {
-        let given = self.given.iter().filter(|(given, value)| given == name && !value.is_empty());
-        given.map(|(_, value)| date(value).ok_or(ParameterError::Date(name))).collect()
+        let given = self
+            .given
+            .iter()
+            .filter(|(given, value)| given == name && !value.is_empty());
+        given
+            .map(|(_, value)| date(value).ok_or(ParameterError::Date(name)))
+            .collect()
     }
 
     /// The patient that the search is about: exactly one.
     pub fn patient(&self) -> Result<PatientSelector, ParameterError> {
-        let by_id = self.given.iter().filter(|(name, _)| matches!(name.as_str(), "patient" | "patient:Patient"));
-        let by_identifier = self.given.iter().filter(|(name, _)| matches!(name.as_str(), "patient.identifier" | "patient:identifier" | "patient:Patient.identifier"));
-        let mut all = by_id.map(|(_, value)| selector_by_id(value)).chain(by_identifier.map(|(_, value)| selector_by_identifier(value)));
+        let by_id = self
+            .given
+            .iter()
+            .filter(|(name, _)| matches!(name.as_str(), "patient" | "patient:Patient"));
+        let by_identifier = self.given.iter().filter(|(name, _)| {
+            matches!(
+                name.as_str(),
+                "patient.identifier" | "patient:identifier" | "patient:Patient.identifier"
+            )
+        });
+        let mut all = by_id
+            .map(|(_, value)| selector_by_id(value))
+            .chain(by_identifier.map(|(_, value)| selector_by_identifier(value)));
         match (all.next(), all.next()) {
             (Some(Some(selector)), None) => Ok(selector),
             _ => Err(ParameterError::Patient),
@@ -253,16 +310,26 @@ impl Search {
 
     /// Entries of one page.
     pub fn count(&self) -> Result<usize, ParameterError> {
-        let Some(text) = self.one("_count") else { return Ok(PAGE_ENTRIES_MAX) };
+        let Some(text) = self.one("_count") else {
+            return Ok(PAGE_ENTRIES_MAX);
+        };
         let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         // A number too large for the machine is still a number: the page has its limit anyway.
-        if digits { Ok(text.parse().unwrap_or(PAGE_ENTRIES_MAX).min(PAGE_ENTRIES_MAX)) } else { Err(ParameterError::Number("_count")) }
+        if digits {
+            Ok(text.parse().unwrap_or(PAGE_ENTRIES_MAX).min(PAGE_ENTRIES_MAX))
+        } else {
+            Err(ParameterError::Number("_count"))
+        }
     }
 
     /// Refuses unknown parameters when strict handling was asked for.
     pub fn check(&self, known: &[(&'static str, &'static str)]) -> Result<(), ParameterError> {
         let unknown = self.given.iter().any(|(name, _)| !is_known(name, known));
-        if self.strict && unknown { Err(ParameterError::Unknown) } else { Ok(()) }
+        if self.strict && unknown {
+            Err(ParameterError::Unknown)
+        } else {
+            Ok(())
+        }
     }
 
     /// The query of the self link: what was honoured. A posted search shows the names of its personal parameters, not
@@ -271,9 +338,16 @@ impl Search {
     pub fn honoured(&self, known: &[(&'static str, &'static str)]) -> String {
         let shown = |(name, value): &(String, String)| {
             let personal = self.posted && !CONTROLS.contains(&name.as_str()) && !is_impersonal(name);
-            format!("{}={}", escape(name), if personal { String::new() } else { escape(value) })
+            format!(
+                "{}={}",
+                escape(name),
+                if personal { String::new() } else { escape(value) }
+            )
         };
-        let honoured = self.given.iter().filter(|(name, _)| is_known(name, known) && name != "_page");
+        let honoured = self
+            .given
+            .iter()
+            .filter(|(name, _)| is_known(name, known) && name != "_page");
         honoured.map(shown).collect::<Vec<_>>().join("&")
     }
 }
@@ -283,7 +357,10 @@ fn is_known(name: &str, known: &[(&'static str, &'static str)]) -> bool {
     let declared = known.iter().find(|(declared, _)| *declared == plain);
     CONTROLS.contains(&name)
         || match declared {
-            None => matches!(name, "patient:Patient.identifier") && known.iter().any(|(declared, _)| *declared == "patient.identifier"),
+            None => {
+                matches!(name, "patient:Patient.identifier")
+                    && known.iter().any(|(declared, _)| *declared == "patient.identifier")
+            }
             Some((_, "string")) => matches!(modifier, "" | "exact" | "contains"),
             Some((_, "reference")) => matches!(modifier, "" | "Patient" | "identifier"),
             Some(_) => modifier.is_empty(),
@@ -291,7 +368,10 @@ fn is_known(name: &str, known: &[(&'static str, &'static str)]) -> bool {
 }
 
 fn is_impersonal(name: &str) -> bool {
-    matches!(name, "status" | "type" | "category" | "format" | "security-label" | "targetCommunityIdList" | "active")
+    matches!(
+        name,
+        "status" | "type" | "category" | "format" | "security-label" | "targetCommunityIdList" | "active"
+    )
 }
 
 fn selector_by_id(value: &str) -> Option<PatientSelector> {
@@ -304,8 +384,10 @@ fn selector_by_id(value: &str) -> Option<PatientSelector> {
 
 fn selector_by_identifier(value: &str) -> Option<PatientSelector> {
     let (system, value) = value.split_once('|')?;
-    (!system.is_empty() && !value.is_empty())
-        .then(|| PatientSelector::Identifier { system: system.to_owned(), value: value.to_owned() })
+    (!system.is_empty() && !value.is_empty()).then(|| PatientSelector::Identifier {
+        system: system.to_owned(),
+        value: value.to_owned(),
+    })
 }
 
 /// Reads a date with its prefix (FHIR R4 search.html section 3.1.1.4.5).
@@ -329,19 +411,26 @@ fn date(text: &str) -> Option<Span> {
 /// Whether an instant lies in all spans.
 #[must_use]
 pub fn within(at: Millis, spans: &[Span]) -> bool {
-    spans.iter().all(|(from, to)| from.is_none_or(|from| from <= at) && to.is_none_or(|to| at < to))
+    spans
+        .iter()
+        .all(|(from, to)| from.is_none_or(|from| from <= at) && to.is_none_or(|to| at < to))
 }
 
 /// Whether a period overlaps all spans.
 #[must_use]
 pub fn overlaps(period: (Millis, Millis), spans: &[Span]) -> bool {
-    spans.iter().all(|(from, to)| from.is_none_or(|from| from <= period.1) && to.is_none_or(|to| period.0 < to))
+    spans
+        .iter()
+        .all(|(from, to)| from.is_none_or(|from| from <= period.1) && to.is_none_or(|to| period.0 < to))
 }
 
 /// The narrowest span that all spans allow.
 #[must_use]
 pub fn narrowest(spans: &[Span]) -> Span {
-    (spans.iter().filter_map(|span| span.0).max(), spans.iter().filter_map(|span| span.1).min())
+    (
+        spans.iter().filter_map(|span| span.0).max(),
+        spans.iter().filter_map(|span| span.1).min(),
+    )
 }
 
 #[cfg(test)]

@@ -33,8 +33,14 @@ pub fn resource(card: &DocumentCard, subject: Value, base: &str) -> Value {
     let mut put = |key: &str, value: Value| map.insert(key.to_owned(), value);
     put("resourceType", "DocumentReference".into());
     put("id", card.reference.0.clone().into());
-    put("extension", json!([{ "url": HOME_COMMUNITY, "valueIdentifier": { "system": URI, "value": card.org.as_str() } }]));
-    put("masterIdentifier", json!({ "system": URI, "value": uuid_urn(&meta.id) }));
+    put(
+        "extension",
+        json!([{ "url": HOME_COMMUNITY, "valueIdentifier": { "system": URI, "value": card.org.as_str() } }]),
+    );
+    put(
+        "masterIdentifier",
+        json!({ "system": URI, "value": uuid_urn(&meta.id) }),
+    );
     put("status", "current".into());
     if let Some(kind) = &meta.kind {
         put("type", json!({ "coding": [coding(kind)] }));
@@ -49,7 +55,10 @@ pub fn resource(card: &DocumentCard, subject: Value, base: &str) -> Value {
     if let Some(author) = meta.author.as_ref().filter(|author| !author.trim().is_empty()) {
         put("author", json!([{ "display": author }]));
     }
-    put("custodian", json!({ "type": "Organization", "identifier": { "system": URI, "value": card.org.as_str() }, "display": card.org_name }));
+    put(
+        "custodian",
+        json!({ "type": "Organization", "identifier": { "system": URI, "value": card.org.as_str() }, "display": card.org_name }),
+    );
     put("securityLabel", security_labels(card));
     let mut content = json!({ "attachment": attachment(card, base) });
     if let (Some(format), Some(content)) = (&meta.format, content.as_object_mut()) {
@@ -58,7 +67,10 @@ pub fn resource(card: &DocumentCard, subject: Value, base: &str) -> Value {
     put("content", json!([content]));
     let mut context = Map::new();
     if let Some((start, end)) = meta.period {
-        context.insert("period".to_owned(), json!({ "start": instant(start), "end": instant(end) }));
+        context.insert(
+            "period".to_owned(),
+            json!({ "start": instant(start), "end": instant(end) }),
+        );
     }
     if let Some(imaging) = &meta.imaging {
         let study = json!({ "type": "ImagingStudy", "identifier": { "system": "urn:dicom:uid", "value": format!("urn:oid:{}", imaging.study_uid) } });
@@ -75,10 +87,16 @@ fn attachment(card: &DocumentCard, base: &str) -> Value {
     let mut map = Map::new();
     if let Some(hash) = &meta.hash {
         let name = format!("ni:///sha-256;{}", URL_SAFE_NO_PAD.encode(hash.as_bytes()));
-        map.insert("extension".to_owned(), json!([{ "url": CONTENT_NAME, "valueUri": name }]));
+        map.insert(
+            "extension".to_owned(),
+            json!([{ "url": CONTENT_NAME, "valueUri": name }]),
+        );
     }
     map.insert("contentType".to_owned(), meta.content_type.clone().into());
-    map.insert("url".to_owned(), format!("{base}/Binary/{}", escape(&card.reference.0)).into());
+    map.insert(
+        "url".to_owned(),
+        format!("{base}/Binary/{}", escape(&card.reference.0)).into(),
+    );
     // FHIR R4 has 31 bits for a size; a larger one is left out rather than cut.
     if let Some(size) = meta.size.and_then(|size| i32::try_from(size).ok()) {
         map.insert("size".to_owned(), size.into());
@@ -94,7 +112,10 @@ fn attachment(card: &DocumentCard, base: &str) -> Value {
 
 fn security_labels(card: &DocumentCard) -> Value {
     let labels = labels(card).into_iter();
-    labels.map(|(system, code)| json!({ "coding": [{ "system": system, "code": code }] })).collect::<Vec<_>>().into()
+    labels
+        .map(|(system, code)| json!({ "coding": [{ "system": system, "code": code }] }))
+        .collect::<Vec<_>>()
+        .into()
 }
 
 /// The document's labels `(system, code)`; a code that this version does not know counts as very restricted.
@@ -104,9 +125,15 @@ pub fn labels(card: &DocumentCard) -> Vec<(&'static str, &'static str)> {
         Confidentiality::Unknown => Confidentiality::VeryRestricted,
         known => known,
     };
-    let known = card.meta.sensitivity.iter().filter(|sensitivity| **sensitivity != hie_protocol::vocabulary::Sensitivity::Unknown);
+    let known = card
+        .meta
+        .sensitivity
+        .iter()
+        .filter(|sensitivity| **sensitivity != hie_protocol::vocabulary::Sensitivity::Unknown);
     let sensitivity = known.map(|sensitivity| (ACT_CODE, sensitivity.code()));
-    core::iter::once((CONFIDENTIALITY, confidentiality.code())).chain(sensitivity).collect()
+    core::iter::once((CONFIDENTIALITY, confidentiality.code()))
+        .chain(sensitivity)
+        .collect()
 }
 
 fn coding(coding: &Coding) -> Value {
@@ -126,5 +153,12 @@ fn coding(coding: &Coding) -> Value {
 pub fn uuid_urn(id: &DocumentId) -> String {
     let hex = id.to_hex();
     let part = |from: usize, to: usize| hex.get(from..to).unwrap_or_default();
-    format!("urn:uuid:{}-{}-{}-{}-{}", part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32))
+    format!(
+        "urn:uuid:{}-{}-{}-{}-{}",
+        part(0, 8),
+        part(8, 12),
+        part(12, 16),
+        part(16, 20),
+        part(20, 32)
+    )
 }

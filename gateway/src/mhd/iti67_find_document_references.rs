@@ -56,18 +56,37 @@ async fn find(gate: &Gate, caller: &Caller, search: Search, pages: &Pages) -> Re
         // Documents that a custodian grants are current: nothing else is published, and nobody needs to be asked.
         return Ok(asked.respond(&[], None));
     }
-    let answer = gate.ports.records.documents(caller, patient.clone(), criteria.filter()).await;
+    let answer = gate
+        .ports
+        .records
+        .documents(caller, patient.clone(), criteria.filter())
+        .await;
     let answer = answer.map_err(|error| failed(gate, Dialect::Fhir, &error))?;
-    let mut documents: Vec<DocumentCard> = answer.documents.into_iter().filter(|card| criteria.meets(card)).collect();
-    documents.sort_by(|left, right| right.meta.created.cmp(&left.meta.created).then_with(|| left.reference.cmp(&right.reference)));
+    let mut documents: Vec<DocumentCard> = answer
+        .documents
+        .into_iter()
+        .filter(|card| criteria.meets(card))
+        .collect();
+    documents.sort_by(|left, right| {
+        right
+            .meta
+            .created
+            .cmp(&left.meta.created)
+            .then_with(|| left.reference.cmp(&right.reference))
+    });
     let subject = match (answer.patient, patient) {
-        (Some(id), _) | (None, PatientSelector::Id(id)) => json!({ "type": "Patient", "reference": format!("Patient/{id}") }),
+        (Some(id), _) | (None, PatientSelector::Id(id)) => {
+            json!({ "type": "Patient", "reference": format!("Patient/{id}") })
+        }
         (None, PatientSelector::Identifier { system, value }) => {
             json!({ "type": "Patient", "identifier": { "system": system, "value": value } })
         }
     };
     let base = &gate.settings.fhir_base;
-    let resources: Vec<Value> = documents.iter().map(|card| resource(card, subject.clone(), base)).collect();
+    let resources: Vec<Value> = documents
+        .iter()
+        .map(|card| resource(card, subject.clone(), base))
+        .collect();
     Ok(asked.respond(&resources, silence(&answer.completeness)))
 }
 
@@ -110,7 +129,9 @@ impl Criteria {
             communities.push(OrgId::parse(&text).map_err(|_| ParameterError::Community("targetCommunityIdList"))?);
         }
         Ok(Self {
-            current: statuses.iter().all(|group| group.iter().any(|token| token.code == "current")),
+            current: statuses
+                .iter()
+                .all(|group| group.iter().any(|token| token.code == "current")),
             kind: search.tokens("type")?,
             category: search.tokens("category")?,
             format: search.tokens("format")?,
@@ -131,7 +152,10 @@ impl Criteria {
             if tokens.iter().any(|token| token.code.is_empty()) {
                 return Vec::new();
             }
-            tokens.iter().map(|token| (token.system.clone().unwrap_or_default(), token.code.clone())).collect()
+            tokens
+                .iter()
+                .map(|token| (token.system.clone().unwrap_or_default(), token.code.clone()))
+                .collect()
         };
         DocumentFilter {
             kind: first(&self.kind),
@@ -147,17 +171,29 @@ impl Criteria {
     fn meets(&self, card: &DocumentCard) -> bool {
         let meta = &card.meta;
         let coded = |groups: &[Vec<Token>], coding: Option<&Coding>| {
-            groups.iter().all(|group| coding.is_some_and(|coding| group.iter().any(|token| token.is(&coding.system, &coding.code))))
+            groups.iter().all(|group| {
+                coding.is_some_and(|coding| group.iter().any(|token| token.is(&coding.system, &coding.code)))
+            })
         };
         let labels = labels(card);
         let master = uuid_urn(&meta.id);
-        let words: Vec<String> = fold(meta.author.as_deref().unwrap_or_default()).split_whitespace().map(str::to_owned).collect();
+        let words: Vec<String> = fold(meta.author.as_deref().unwrap_or_default())
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect();
         let wrote = |name: &String| words.iter().any(|word| word.starts_with(&fold(name)));
         coded(&self.kind, meta.kind.as_ref())
             && coded(&self.category, meta.category.as_ref())
             && coded(&self.format, meta.format.as_ref())
-            && self.label.iter().all(|group| group.iter().any(|token| labels.iter().any(|(system, code)| token.is(system, code))))
-            && self.identifier.iter().all(|group| group.iter().any(|token| token.is(URI, &master)))
+            && self.label.iter().all(|group| {
+                group
+                    .iter()
+                    .any(|token| labels.iter().any(|(system, code)| token.is(system, code)))
+            })
+            && self
+                .identifier
+                .iter()
+                .all(|group| group.iter().any(|token| token.is(URI, &master)))
             && self.authors.iter().all(|group| group.iter().any(wrote))
             && (self.created.is_empty() || meta.created.is_some_and(|created| within(created, &self.created)))
             && (self.period.is_empty() || meta.period.is_some_and(|period| overlaps(period, &self.period)))

@@ -29,23 +29,40 @@ const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 const DIGEST: HeaderName = HeaderName::from_static("digest");
 
 /// Retrieves.
-pub async fn retrieve(State(gate): State<Gate>, caller: Caller, Path(id): Path<String>, headers: HeaderMap) -> Response {
+pub async fn retrieve(
+    State(gate): State<Gate>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Response {
     match content(&gate, &caller, &DocumentRef(id), &headers).await {
         Ok(response) | Err(response) => response,
     }
 }
 
-async fn content(gate: &Gate, caller: &Caller, document: &DocumentRef, headers: &HeaderMap) -> Result<Response, Response> {
+async fn content(
+    gate: &Gate,
+    caller: &Caller,
+    document: &DocumentRef,
+    headers: &HeaderMap,
+) -> Result<Response, Response> {
     let fail = |error: &_| failed(gate, Dialect::Fhir, error);
     // What it is comes first: nothing is disclosed for an answer that would be 304, 406 or 416.
-    let card = gate.ports.records.card(caller, document).await.map_err(|error| fail(&error))?;
+    let card = gate
+        .ports
+        .records
+        .card(caller, document)
+        .await
+        .map_err(|error| fail(&error))?;
     let kind = essence(&card.meta.content_type);
     if !accepts(headers, |range| takes(range, &kind)) {
         return Err(refused(gate, Dialect::Fhir, Fault::NotAcceptable));
     }
     let tag = card.meta.hash.as_ref().map(entity_tag);
     if let (Some(tag), Some(known)) = (&tag, text(headers, &IF_NONE_MATCH))
-        && known.split(',').any(|known| known.trim().trim_start_matches("W/") == tag)
+        && known
+            .split(',')
+            .any(|known| known.trim().trim_start_matches("W/") == tag)
     {
         return Ok((StatusCode::NOT_MODIFIED, [(ETAG, header(tag))]).into_response());
     }
@@ -56,7 +73,12 @@ async fn content(gate: &Gate, caller: &Caller, document: &DocumentRef, headers: 
         _ => None,
     };
     let from = part.map_or(0, |(first, _)| first);
-    let body = gate.ports.records.content(caller, document, from).await.map_err(|error| fail(&error))?;
+    let body = gate
+        .ports
+        .records
+        .content(caller, document, from)
+        .await
+        .map_err(|error| fail(&error))?;
     Ok(answer(body, part))
 }
 
@@ -68,14 +90,20 @@ fn takes(range: &str, kind: &str) -> bool {
 
 fn outside(gate: &Gate, size: u64) -> Response {
     let mut response = refused(gate, Dialect::Fhir, Fault::Range);
-    response.headers_mut().insert(CONTENT_RANGE, header(&format!("bytes */{size}")));
+    response
+        .headers_mut()
+        .insert(CONTENT_RANGE, header(&format!("bytes */{size}")));
     response
 }
 
 fn answer(body: Body, part: Option<(u64, u64)>) -> Response {
     let digest = STANDARD.encode(body.hash.as_bytes());
     let length = part.map_or(body.size, |(_, length)| length);
-    let status = if part.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK };
+    let status = if part.is_some() {
+        StatusCode::PARTIAL_CONTENT
+    } else {
+        StatusCode::OK
+    };
     let stream = axum::body::Body::from_stream(exactly(body.stream, length));
     let mut response = (status, stream).into_response();
     let headers = response.headers_mut();
@@ -95,7 +123,10 @@ fn answer(body: Body, part: Option<(u64, u64)>) -> Response {
 }
 
 /// The first `length` bytes of a stream; an error, or an end before them, breaks the answer off.
-pub fn exactly(stream: BoxStream<'static, Answer<Bytes>>, length: u64) -> BoxStream<'static, Result<Bytes, std::io::Error>> {
+pub fn exactly(
+    stream: BoxStream<'static, Answer<Bytes>>,
+    length: u64,
+) -> BoxStream<'static, Result<Bytes, std::io::Error>> {
     async_stream::stream! {
         let mut stream = stream;
         let mut left = length;

@@ -61,7 +61,17 @@ mod tests {
         assert_eq!(place("bytes=8-99"), Some(Some((8, 2))));
         assert_eq!(place("bytes=10-"), Some(None));
         assert_eq!(place("bytes=-0"), Some(None));
-        for ignored in ["", "bytes", "bytes=", "bytes=-", "bytes=3-1", "bytes=0-1,3-4", "items=0-1", "bytes=+1-2", "bytes=99999999999999999999-"] {
+        for ignored in [
+            "",
+            "bytes",
+            "bytes=",
+            "bytes=-",
+            "bytes=3-1",
+            "bytes=0-1,3-4",
+            "items=0-1",
+            "bytes=+1-2",
+            "bytes=99999999999999999999-",
+        ] {
             assert_eq!(place(ignored), None, "{ignored}");
         }
     }

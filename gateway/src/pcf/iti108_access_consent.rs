@@ -24,14 +24,22 @@ use crate::ports::Caller;
 use crate::respond::{Dialect, FHIR_JSON, Fault, Problem, failed, refused};
 
 /// Search parameters.
-pub const PARAMETERS: &[(&str, &str)] =
-    &[("_id", "token"), ("patient", "reference"), ("patient.identifier", "token"), ("status", "token")];
+pub const PARAMETERS: &[(&str, &str)] = &[
+    ("_id", "token"),
+    ("patient", "reference"),
+    ("patient.identifier", "token"),
+    ("status", "token"),
+];
 /// Largest Consent, in bytes.
 pub const CONSENT_BYTES_MAX: usize = 512 * 1024;
 /// Most JSON values in one Consent.
 pub const CONSENT_NODES_MAX: usize = 50_000;
-const LIMITS: Limits =
-    Limits { bytes: CONSENT_BYTES_MAX, depth: guard::DEPTH_MAX, string_bytes: CONSENT_BYTES_MAX, nodes: CONSENT_NODES_MAX };
+const LIMITS: Limits = Limits {
+    bytes: CONSENT_BYTES_MAX,
+    depth: guard::DEPTH_MAX,
+    string_bytes: CONSENT_BYTES_MAX,
+    nodes: CONSENT_NODES_MAX,
+};
 
 /// Records a Consent.
 pub async fn create(
@@ -46,7 +54,12 @@ pub async fn create(
     }
 }
 
-async fn record(gate: &Gate, caller: &Caller, headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Response, Response> {
+async fn record(
+    gate: &Gate,
+    caller: &Caller,
+    headers: &HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Result<Response, Response> {
     let refuse = |fault, words: &str| Problem::with(gate, fault, words).respond(gate, Dialect::Fhir);
     let kind = negotiate::content_type(headers);
     if !matches!(kind.as_str(), "application/fhir+json" | "application/json") {
@@ -77,14 +90,21 @@ fn unreadable(gate: &Gate, faults: &[hie_consent::fhir::Fault]) -> Response {
             "diagnostics": format!("reference {}", problem.reference) })
     };
     let outcome = json!({ "resourceType": "OperationOutcome", "issue": faults.iter().map(issue).collect::<Vec<_>>() });
-    (StatusCode::UNPROCESSABLE_ENTITY, [(CONTENT_TYPE, FHIR_JSON)], outcome.to_string()).into_response()
+    (
+        StatusCode::UNPROCESSABLE_ENTITY,
+        [(CONTENT_TYPE, FHIR_JSON)],
+        outcome.to_string(),
+    )
+        .into_response()
 }
 
 fn announce(gate: &Gate, headers: &HeaderMap, created: &Value) -> Response {
     let id = text(created, "id").unwrap_or_default();
     let version = created.pointer("/meta/versionId").and_then(Value::as_str);
     let base = &gate.settings.fhir_base;
-    let version = version.map(|version| format!("/_history/{}", escape(version))).unwrap_or_default();
+    let version = version
+        .map(|version| format!("/_history/{}", escape(version)))
+        .unwrap_or_default();
     let location = format!("{base}/Consent/{}{version}", escape(id));
     let mut response = crate::fhir::answer(StatusCode::CREATED, created);
     if prefers(headers, "return=minimal") {
@@ -143,12 +163,22 @@ async fn find(gate: &Gate, caller: &Caller, search: Search, pages: &Pages) -> Re
     let id = asked.search.one("_id").filter(|id| is_id(id)).map(str::to_owned);
     let found = match (&patient, &id) {
         (None, None) => Vec::new(),
-        _ => gate.ports.consents.search(caller, patient, single, id).await.map_err(|error| failed(gate, Dialect::Fhir, &error))?,
+        _ => gate
+            .ports
+            .consents
+            .search(caller, patient, single, id)
+            .await
+            .map_err(|error| failed(gate, Dialect::Fhir, &error))?,
     };
     let meets = |consent: &Value| {
-        let (id, status) = (text(consent, "id").unwrap_or_default(), text(consent, "status").unwrap_or_default());
+        let (id, status) = (
+            text(consent, "id").unwrap_or_default(),
+            text(consent, "status").unwrap_or_default(),
+        );
         ids.iter().all(|group| group.iter().any(|wanted| wanted == id))
-            && statuses.iter().all(|group| group.iter().any(|token| token.code == status))
+            && statuses
+                .iter()
+                .all(|group| group.iter().any(|token| token.code == status))
     };
     let found: Vec<Value> = found.into_iter().filter(|consent| meets(consent)).collect();
     Ok(asked.respond(&found, None))

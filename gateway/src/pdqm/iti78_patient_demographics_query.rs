@@ -56,18 +56,28 @@ async fn find(gate: &Gate, caller: &Caller, search: Search, pages: &Pages) -> Re
     let asked = Asked::new(gate, caller, "Patient", PARAMETERS, search, pages).map_err(bad)?;
     let criteria = Criteria::read(&asked.search).map_err(bad)?;
     if criteria.is_empty() {
-        return Err(bad(ParameterError::Nothing("_id, identifier, family, given, birthdate, telecom, address")));
+        return Err(bad(ParameterError::Nothing(
+            "_id, identifier, family, given, birthdate, telecom, address",
+        )));
     }
     let demographics = demographics(&asked.search).map_err(bad)?;
     let id = asked.search.one("_id").filter(|id| is_id(id)).map(str::to_owned);
-    let query = PersonQuery { text: None, demographics, region: false };
+    let query = PersonQuery {
+        text: None,
+        demographics,
+        region: false,
+    };
     let found = gate.ports.people.patients(caller, query, id).await;
     let found = found.map_err(|error| failed(gate, Dialect::Fhir, &error))?;
     let mut patients: Vec<Value> = found.into_iter().filter(|patient| criteria.meets(patient)).collect();
     let domains = criteria.domains();
     if !domains.is_empty() && !patients.is_empty() {
         // The node keeps no list of assigning authorities: one that none of the patients has is not known here.
-        let known = patients.iter().any(|patient| list(patient, "identifier").iter().any(|identifier| in_domains(identifier, &domains)));
+        let known = patients.iter().any(|patient| {
+            list(patient, "identifier")
+                .iter()
+                .any(|identifier| in_domains(identifier, &domains))
+        });
         if !known {
             return Err(Problem::with(gate, Fault::Nothing, UNKNOWN_DOMAIN).respond(gate, Dialect::Fhir));
         }
@@ -95,7 +105,11 @@ fn keep_domains(patient: &mut Value, domains: &[String]) {
 fn demographics(search: &Search) -> Result<Demographics, ParameterError> {
     let strings = |name: &'static str| -> Result<Vec<String>, ParameterError> {
         let mut all: Vec<String> = search.all(name)?.into_iter().flatten().collect();
-        let exact = search.given.iter().filter(|(given, _)| given.strip_suffix(":exact") == Some(name)).map(|(_, value)| value.clone());
+        let exact = search
+            .given
+            .iter()
+            .filter(|(given, _)| given.strip_suffix(":exact") == Some(name))
+            .map(|(_, value)| value.clone());
         all.extend(exact);
         Ok(all)
     };
@@ -103,12 +117,23 @@ fn demographics(search: &Search) -> Result<Demographics, ParameterError> {
     let mut names: Vec<PersonName> = families
         .iter()
         .take(NAMES_MAX)
-        .map(|family| PersonName { family: family.clone(), given: given.clone(), ..PersonName::default() })
+        .map(|family| PersonName {
+            family: family.clone(),
+            given: given.clone(),
+            ..PersonName::default()
+        })
         .collect();
     if names.is_empty() && !given.is_empty() {
-        names.push(PersonName { given, ..PersonName::default() });
+        names.push(PersonName {
+            given,
+            ..PersonName::default()
+        });
     }
-    let identifiers = search.tokens("identifier")?.into_iter().flatten().filter(|token| !token.code.is_empty());
+    let identifiers = search
+        .tokens("identifier")?
+        .into_iter()
+        .flatten()
+        .filter(|token| !token.code.is_empty());
     let first = |name: &'static str| Ok::<_, ParameterError>(strings(name)?.into_iter().next());
     let address = PersonAddress {
         lines: strings("address")?,
@@ -118,14 +143,27 @@ fn demographics(search: &Search) -> Result<Demographics, ParameterError> {
     };
     let has_address = address != PersonAddress::default();
     // A prefix or a partial date is a range; only a whole day is a fact to look up by.
-    let day = search.one("birthdate").map(|date| date.strip_prefix("eq").unwrap_or(date)).filter(|date| date.len() == 10);
+    let day = search
+        .one("birthdate")
+        .map(|date| date.strip_prefix("eq").unwrap_or(date))
+        .filter(|date| date.len() == 10);
     Ok(Demographics {
         names,
         birth_date: day.map(str::to_owned),
         sex: search.one("gender").map(str::to_owned),
-        identifiers: identifiers.map(|token| PersonIdentifier { system: token.system.unwrap_or_default(), value: token.code }).collect(),
+        identifiers: identifiers
+            .map(|token| PersonIdentifier {
+                system: token.system.unwrap_or_default(),
+                value: token.code,
+            })
+            .collect(),
         addresses: if has_address { vec![address] } else { Vec::new() },
-        telecoms: search.tokens("telecom")?.into_iter().flatten().map(|token| token.code).collect(),
+        telecoms: search
+            .tokens("telecom")?
+            .into_iter()
+            .flatten()
+            .map(|token| token.code)
+            .collect(),
     })
 }
 
@@ -134,7 +172,12 @@ pub async fn read(State(gate): State<Gate>, caller: Caller, _json: Json, Path(id
     if !is_id(&id) {
         return refused(&gate, Dialect::Fhir, Fault::Nothing);
     }
-    match gate.ports.people.patients(&caller, PersonQuery::default(), Some(id.clone())).await {
+    match gate
+        .ports
+        .people
+        .patients(&caller, PersonQuery::default(), Some(id.clone()))
+        .await
+    {
         Ok(patients) => match patients.iter().find(|patient| text(patient, "id") == Some(id.as_str())) {
             Some(patient) => crate::fhir::answer(StatusCode::OK, patient),
             None => refused(&gate, Dialect::Fhir, Fault::Nothing),

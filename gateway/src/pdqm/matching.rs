@@ -27,11 +27,36 @@ const STRINGS: &[(&str, &str, &str, Fields)] = &[
     ("family", "family:exact", "family:contains", family),
     ("given", "given:exact", "given:contains", given),
     ("address", "address:exact", "address:contains", address),
-    ("address-city", "address-city:exact", "address-city:contains", |patient| address_part(patient, "city")),
-    ("address-country", "address-country:exact", "address-country:contains", |patient| address_part(patient, "country")),
-    ("address-postalcode", "address-postalcode:exact", "address-postalcode:contains", |patient| address_part(patient, "postalCode")),
-    ("address-state", "address-state:exact", "address-state:contains", |patient| address_part(patient, "state")),
-    ("mothersMaidenName", "mothersMaidenName:exact", "mothersMaidenName:contains", maiden_name),
+    (
+        "address-city",
+        "address-city:exact",
+        "address-city:contains",
+        |patient| address_part(patient, "city"),
+    ),
+    (
+        "address-country",
+        "address-country:exact",
+        "address-country:contains",
+        |patient| address_part(patient, "country"),
+    ),
+    (
+        "address-postalcode",
+        "address-postalcode:exact",
+        "address-postalcode:contains",
+        |patient| address_part(patient, "postalCode"),
+    ),
+    (
+        "address-state",
+        "address-state:exact",
+        "address-state:contains",
+        |patient| address_part(patient, "state"),
+    ),
+    (
+        "mothersMaidenName",
+        "mothersMaidenName:exact",
+        "mothersMaidenName:contains",
+        maiden_name,
+    ),
 ];
 
 struct Text {
@@ -57,11 +82,19 @@ impl Criteria {
         let mut strings = Vec::new();
         for (start, exact, contains, fields) in STRINGS {
             for (name, how) in [(start, How::Start), (exact, How::Exact), (contains, How::Contains)] {
-                strings.extend(search.all(name)?.into_iter().map(|any_of| Text { how, any_of, fields: *fields }));
+                strings.extend(search.all(name)?.into_iter().map(|any_of| Text {
+                    how,
+                    any_of,
+                    fields: *fields,
+                }));
             }
         }
         let codes = |name| -> Result<Vec<Vec<String>>, ParameterError> {
-            Ok(search.tokens(name)?.into_iter().map(|group| group.into_iter().map(|token| token.code).collect()).collect())
+            Ok(search
+                .tokens(name)?
+                .into_iter()
+                .map(|group| group.into_iter().map(|token| token.code).collect())
+                .collect())
         };
         Ok(Self {
             strings,
@@ -85,17 +118,29 @@ impl Criteria {
     #[must_use]
     pub fn domains(&self) -> Vec<String> {
         let limits = self.identifiers.iter().flatten().filter(|token| token.code.is_empty());
-        limits.filter_map(|token| token.system.clone()).filter(|system| !system.is_empty()).collect()
+        limits
+            .filter_map(|token| token.system.clone())
+            .filter(|system| !system.is_empty())
+            .collect()
     }
 
     /// Whether a Patient meets all of them.
     #[must_use]
     pub fn meets(&self, patient: &Value) -> bool {
         let one_of = |group: &Vec<String>, value: &str| group.iter().any(|wanted| wanted == value);
-        let active = if at(patient, "active").as_bool().unwrap_or(true) { "true" } else { "false" };
-        self.ids.iter().all(|group| one_of(group, text(patient, "id").unwrap_or_default()))
+        let active = if at(patient, "active").as_bool().unwrap_or(true) {
+            "true"
+        } else {
+            "false"
+        };
+        self.ids
+            .iter()
+            .all(|group| one_of(group, text(patient, "id").unwrap_or_default()))
             && self.active.iter().all(|group| one_of(group, active))
-            && self.gender.iter().all(|group| one_of(group, text(patient, "gender").unwrap_or_default()))
+            && self
+                .gender
+                .iter()
+                .all(|group| one_of(group, text(patient, "gender").unwrap_or_default()))
             && self.strings.iter().all(|wanted| wanted.meets(patient))
             && self.identifiers.iter().all(|group| has_identifier(patient, group))
             && self.telecoms.iter().all(|group| has_telecom(patient, group))
@@ -122,7 +167,10 @@ impl Text {
 pub fn fold(text: &str) -> String {
     let lower = text.to_lowercase();
     let decomposed = DecomposingNormalizer::new_nfkd().normalize(&lower);
-    decomposed.chars().filter(|letter| !('\u{300}'..='\u{36f}').contains(letter)).collect()
+    decomposed
+        .chars()
+        .filter(|letter| !('\u{300}'..='\u{36f}').contains(letter))
+        .collect()
 }
 
 fn has_identifier(patient: &Value, group: &[Token]) -> bool {
@@ -131,31 +179,54 @@ fn has_identifier(patient: &Value, group: &[Token]) -> bool {
     let identifiers = list(patient, "identifier");
     wanted.peek().is_none()
         || wanted.any(|token| {
-            let is = |identifier: &Value| token.is(text(identifier, "system").unwrap_or_default(), text(identifier, "value").unwrap_or_default());
+            let is = |identifier: &Value| {
+                token.is(
+                    text(identifier, "system").unwrap_or_default(),
+                    text(identifier, "value").unwrap_or_default(),
+                )
+            };
             identifiers.iter().any(is)
         })
 }
 
 fn has_telecom(patient: &Value, group: &[Token]) -> bool {
-    let plain = |number: &str| number.chars().filter(|letter| !" -().".contains(*letter)).collect::<String>().to_lowercase();
+    let plain = |number: &str| {
+        number
+            .chars()
+            .filter(|letter| !" -().".contains(*letter))
+            .collect::<String>()
+            .to_lowercase()
+    };
     group.iter().any(|token| {
         list(patient, "telecom").iter().any(|telecom| {
-            let system = token.system.as_deref().is_none_or(|system| system.is_empty() || text(telecom, "system") == Some(system));
+            let system = token
+                .system
+                .as_deref()
+                .is_none_or(|system| system.is_empty() || text(telecom, "system") == Some(system));
             system && plain(text(telecom, "value").unwrap_or_default()) == plain(&token.code)
         })
     })
 }
 
 fn born_within(patient: &Value, spans: &[Span]) -> bool {
-    text(patient, "birthDate").and_then(instant_range).is_some_and(|range| overlaps(range, spans))
+    text(patient, "birthDate")
+        .and_then(instant_range)
+        .is_some_and(|range| overlaps(range, spans))
 }
 
 fn family(patient: &Value) -> Vec<String> {
-    list(patient, "name").iter().filter_map(|name| text(name, "family")).map(str::to_owned).collect()
+    list(patient, "name")
+        .iter()
+        .filter_map(|name| text(name, "family"))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn given(patient: &Value) -> Vec<String> {
-    list(patient, "name").iter().flat_map(|name| texts(name, "given")).collect()
+    list(patient, "name")
+        .iter()
+        .flat_map(|name| texts(name, "given"))
+        .collect()
 }
 
 fn address(patient: &Value) -> Vec<String> {
@@ -169,10 +240,19 @@ fn address(patient: &Value) -> Vec<String> {
 }
 
 fn address_part(patient: &Value, part: &str) -> Vec<String> {
-    list(patient, "address").iter().filter_map(|address| text(address, part)).map(str::to_owned).collect()
+    list(patient, "address")
+        .iter()
+        .filter_map(|address| text(address, part))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn maiden_name(patient: &Value) -> Vec<String> {
-    let named = list(patient, "extension").iter().filter(|extension| text(extension, "url") == Some(MAIDEN_NAME));
-    named.filter_map(|extension| text(extension, "valueString")).map(str::to_owned).collect()
+    let named = list(patient, "extension")
+        .iter()
+        .filter(|extension| text(extension, "url") == Some(MAIDEN_NAME));
+    named
+        .filter_map(|extension| text(extension, "valueString"))
+        .map(str::to_owned)
+        .collect()
 }

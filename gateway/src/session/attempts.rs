@@ -51,7 +51,10 @@ impl Attempts {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         if table.len() >= KEYS_MAX && !table.contains_key(key) {
             table.retain(|_, failures| now.since(failures.last) <= FORGET_MS);
-            let oldest = table.iter().min_by_key(|(_, failures)| failures.last).map(|(key, _)| key.clone());
+            let oldest = table
+                .iter()
+                .min_by_key(|(_, failures)| failures.last)
+                .map(|(key, _)| key.clone());
             if let (true, Some(oldest)) = (table.len() >= KEYS_MAX, oldest) {
                 table.remove(&oldest);
             }

@@ -11,7 +11,12 @@ use super::{Attempts, Emergency, IDLE_MS_MAX, LIFE_MS_MAX, Sessions};
 use crate::ports::{Principal, SubjectRef};
 
 fn doctor() -> Principal {
-    Principal { account: "haddad".into(), name: "Dr A. Haddad".into(), department: None, roles: vec![Role::Physician] }
+    Principal {
+        account: "haddad".into(),
+        name: "Dr A. Haddad".into(),
+        department: None,
+        roles: vec![Role::Physician],
+    }
 }
 
 fn counter() -> impl Fn() -> [u8; 32] {
@@ -27,7 +32,10 @@ fn a_session_ends_when_idle_and_at_its_limit() {
     let sessions = Sessions::default();
     let token = sessions.open(doctor(), Millis(0), counter());
     assert!(sessions.find(&token, Millis(IDLE_MS_MAX), true).is_some());
-    assert!(sessions.find(&token, Millis(2 * IDLE_MS_MAX), false).is_some(), "a look without touch does not prolong");
+    assert!(
+        sessions.find(&token, Millis(2 * IDLE_MS_MAX), false).is_some(),
+        "a look without touch does not prolong"
+    );
     assert!(sessions.find(&token, Millis(2 * IDLE_MS_MAX + 1), true).is_none());
 
     let token = sessions.open(doctor(), Millis(0), counter());
@@ -45,19 +53,41 @@ fn emergency_access_holds_for_one_subject_and_ends() {
     let token = sessions.open(doctor(), Millis(0), counter());
     let session = sessions.find(&token, Millis(0), true).unwrap();
     let grace = SubjectRef("one".into());
-    let declared = BreakGlass { reason: BreakGlassReason::LifeAtRisk, words: "unconscious".into(), declared: Millis(0) };
-    assert!(sessions.declare(session.id, grace.clone(), Emergency { declared, ends: Millis(60_000) }, Millis(0)));
+    let declared = BreakGlass {
+        reason: BreakGlassReason::LifeAtRisk,
+        words: "unconscious".into(),
+        declared: Millis(0),
+    };
+    assert!(sessions.declare(
+        session.id,
+        grace.clone(),
+        Emergency {
+            declared,
+            ends: Millis(60_000)
+        },
+        Millis(0)
+    ));
     let session = sessions.find(&token, Millis(1), true).unwrap();
     let caller = session.caller(&[Role::Physician], Some(&grace), Millis(59_999));
     assert_eq!(caller.purpose, Purpose::BreakGlass);
     assert!(caller.break_glass.is_some());
-    for (about, at) in [(Some(&grace), 60_000), (Some(&SubjectRef("other".into())), 1), (None, 1)] {
+    for (about, at) in [
+        (Some(&grace), 60_000),
+        (Some(&SubjectRef("other".into())), 1),
+        (None, 1),
+    ] {
         let caller = session.caller(&[Role::Physician], about, Millis(at));
         assert_eq!(caller.purpose, Purpose::Treatment);
         assert!(caller.break_glass.is_none());
     }
     sessions.withdraw(session.id, &grace);
-    assert!(sessions.find(&token, Millis(1), true).unwrap().emergency(&grace, Millis(1)).is_none());
+    assert!(
+        sessions
+            .find(&token, Millis(1), true)
+            .unwrap()
+            .emergency(&grace, Millis(1))
+            .is_none()
+    );
 }
 
 #[test]

@@ -21,7 +21,12 @@ pub struct HeldInstance {
 }
 
 impl Archive for Twin {
-    fn store<'a>(&'a self, _caller: &'a Caller, study: Option<String>, bytes: Bytes) -> BoxFuture<'a, Answer<StoredInstance>> {
+    fn store<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        study: Option<String>,
+        bytes: Bytes,
+    ) -> BoxFuture<'a, Answer<StoredInstance>> {
         let mut world = self.world();
         if let Err(error) = world.failing() {
             return ready(Err(error));
@@ -52,18 +57,30 @@ impl Archive for Twin {
         ready(Ok(stored))
     }
 
-    fn query<'a>(&'a self, _caller: &'a Caller, level: ImagingLevel, query: ImagingQuery) -> BoxFuture<'a, Answer<(Vec<Value>, bool)>> {
+    fn query<'a>(
+        &'a self,
+        _caller: &'a Caller,
+        level: ImagingLevel,
+        query: ImagingQuery,
+    ) -> BoxFuture<'a, Answer<(Vec<Value>, bool)>> {
         let world = self.world();
         if let Err(error) = world.failing() {
             return ready(Err(error));
         }
         let mut found = BTreeMap::new();
-        for held in world.archive.iter().filter(|held| within(held, &query) && matches(held, &query)) {
+        for held in world
+            .archive
+            .iter()
+            .filter(|held| within(held, &query) && matches(held, &query))
+        {
             let (key, value) = row(&held.facts, level);
             found.entry(key).or_insert(value);
         }
         let more = found.len() > query.offset.saturating_add(query.limit);
-        ready(Ok((found.into_values().skip(query.offset).take(query.limit).collect(), more)))
+        ready(Ok((
+            found.into_values().skip(query.offset).take(query.limit).collect(),
+            more,
+        )))
     }
 
     fn retrieve<'a>(&'a self, _caller: &'a Caller, query: ImagingQuery) -> BoxFuture<'a, Answer<Vec<InstanceContent>>> {
@@ -71,13 +88,21 @@ impl Archive for Twin {
         if let Err(error) = world.failing() {
             return ready(Err(error));
         }
-        ready(Ok(world.archive.iter().filter(|held| within(held, &query)).take(query.limit).map(content).collect()))
+        ready(Ok(world
+            .archive
+            .iter()
+            .filter(|held| within(held, &query))
+            .take(query.limit)
+            .map(content)
+            .collect()))
     }
 }
 
 fn within(held: &HeldInstance, query: &ImagingQuery) -> bool {
     let is = |wanted: &Option<String>, uid: &str| wanted.as_deref().is_none_or(|wanted| wanted == uid);
-    is(&query.study, &held.facts.study_uid) && is(&query.series, &held.facts.series_uid) && is(&query.instance, &held.facts.sop_uid)
+    is(&query.study, &held.facts.study_uid)
+        && is(&query.series, &held.facts.series_uid)
+        && is(&query.instance, &held.facts.sop_uid)
 }
 
 /// The twin matches patient and modality, whole values only; any other attribute matches nothing.
@@ -95,7 +120,9 @@ fn row(facts: &InstanceFacts, level: ImagingLevel) -> (String, Value) {
     let mut key = facts.study_uid.clone();
     let mut add = |tag: &str, value: &str| {
         key = format!("{key} {value}");
-        row.as_object_mut().into_iter().for_each(|map| drop(map.insert(tag.to_owned(), one("UI", value))));
+        row.as_object_mut()
+            .into_iter()
+            .for_each(|map| drop(map.insert(tag.to_owned(), one("UI", value))));
     };
     if level != ImagingLevel::Study {
         add("0020000E", &facts.series_uid);

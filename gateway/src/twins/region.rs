@@ -7,7 +7,9 @@ use hie_protocol::record::ImagingSummary;
 use hie_protocol::vocabulary::{Confidentiality, DocumentClass, Role};
 use serde_json::{Value, json};
 
-use crate::ports::{Completeness, DocumentCard, DocumentRef, OrgAnswer, OrgState, PersonHit, Principal, RecordEvent, SubjectRef};
+use crate::ports::{
+    Completeness, DocumentCard, DocumentRef, OrgAnswer, OrgState, PersonHit, Principal, RecordEvent, SubjectRef,
+};
 use crate::twins::{HeldDocument, World};
 
 /// 22-Nov-2026 13:32:00 UTC.
@@ -45,14 +47,18 @@ impl Summary {
             map.insert("resourceType".to_owned(), kind.into());
             map.insert("id".to_owned(), id.as_str().into());
         }
-        self.entries.push(json!({ "fullUrl": format!("urn:uuid:{id}"), "resource": resource }));
+        self.entries
+            .push(json!({ "fullUrl": format!("urn:uuid:{id}"), "resource": resource }));
         self
     }
 
     /// A coded allergy with its reaction; `severity` is `mild`, `moderate` or `severe`.
     #[must_use]
     pub fn allergy(self, code: &str, name: &str, reaction: Option<(&str, &str)>, recorded: &str) -> Self {
-        let reactions: Vec<Value> = reaction.iter().map(|(words, severity)| json!({ "manifestation": [{ "text": words }], "severity": severity })).collect();
+        let reactions: Vec<Value> = reaction
+            .iter()
+            .map(|(words, severity)| json!({ "manifestation": [{ "text": words }], "severity": severity }))
+            .collect();
         self.push("AllergyIntolerance", json!({
             "clinicalStatus": { "coding": [{ "code": "active" }] }, "verificationStatus": { "coding": [{ "code": "confirmed" }] },
             "code": { "coding": [{ "system": SNOMED, "code": code, "display": name }] }, "recordedDate": recorded, "reaction": reactions,
@@ -62,16 +68,22 @@ impl Summary {
     /// An allergy as free text.
     #[must_use]
     pub fn typed_allergy(self, words: &str, recorded: &str) -> Self {
-        self.push("AllergyIntolerance", json!({ "code": { "text": words }, "recordedDate": recorded }))
+        self.push(
+            "AllergyIntolerance",
+            json!({ "code": { "text": words }, "recordedDate": recorded }),
+        )
     }
 
     /// An allergy that a test refuted.
     #[must_use]
     pub fn refuted(self, code: &str, name: &str, recorded: &str) -> Self {
-        self.push("AllergyIntolerance", json!({
-            "verificationStatus": { "coding": [{ "code": "refuted" }] },
-            "code": { "coding": [{ "system": SNOMED, "code": code, "display": name }] }, "recordedDate": recorded,
-        }))
+        self.push(
+            "AllergyIntolerance",
+            json!({
+                "verificationStatus": { "coding": [{ "code": "refuted" }] },
+                "code": { "coding": [{ "system": SNOMED, "code": code, "display": name }] }, "recordedDate": recorded,
+            }),
+        )
     }
 
     /// The statement that no allergies are known.
@@ -86,10 +98,13 @@ impl Summary {
     /// A prescription.
     #[must_use]
     pub fn medication(self, status: &str, code: &str, name: &str, dose: &str, authored: &str) -> Self {
-        self.push("MedicationRequest", json!({
-            "status": status, "intent": "order", "authoredOn": authored, "dosageInstruction": [{ "text": dose }],
-            "medicationCodeableConcept": { "coding": [{ "system": RXNORM, "code": code, "display": name }] },
-        }))
+        self.push(
+            "MedicationRequest",
+            json!({
+                "status": status, "intent": "order", "authoredOn": authored, "dosageInstruction": [{ "text": dose }],
+                "medicationCodeableConcept": { "coding": [{ "system": RXNORM, "code": code, "display": name }] },
+            }),
+        )
     }
 
     /// A problem; `ended` makes it resolved.
@@ -139,30 +154,61 @@ pub fn org(number: usize) -> OrgId {
 #[must_use]
 pub fn answer(number: usize, name: &str, state: OrgState, elapsed_ms: u64) -> OrgAnswer {
     let elapsed_ms = (!state.is_silent() && state != OrgState::Waiting).then_some(elapsed_ms);
-    OrgAnswer { org: org(number), name: name.to_owned(), state, elapsed_ms, phone: None }
+    OrgAnswer {
+        org: org(number),
+        name: name.to_owned(),
+        state,
+        elapsed_ms,
+        phone: None,
+    }
 }
 
 /// The event of an organisation that answered with a summary.
 #[must_use]
 pub fn answered(number: usize, name: &str, summary: &Summary) -> RecordEvent {
-    organisation(answer(number, name, OrgState::Answered, 100 + 200 * number as u64), Some(summary.bytes()), Vec::new())
+    organisation(
+        answer(number, name, OrgState::Answered, 100 + 200 * number as u64),
+        Some(summary.bytes()),
+        Vec::new(),
+    )
 }
 
 /// The event of an organisation.
 #[must_use]
 pub fn organisation(answer: OrgAnswer, summary: Option<Bytes>, documents: Vec<DocumentCard>) -> RecordEvent {
-    RecordEvent::Organisation { answer, documents, demographics: None, summary, obligations: Vec::new(), more_on_emergency: false }
+    RecordEvent::Organisation {
+        answer,
+        documents,
+        demographics: None,
+        summary,
+        obligations: Vec::new(),
+        more_on_emergency: false,
+    }
 }
 
 /// Asks these organisations.
 #[must_use]
 pub fn asking(names: &[&str]) -> RecordEvent {
-    RecordEvent::Asking(names.iter().enumerate().map(|(number, name)| answer(number, name, OrgState::Waiting, 0)).collect())
+    RecordEvent::Asking(
+        names
+            .iter()
+            .enumerate()
+            .map(|(number, name)| answer(number, name, OrgState::Waiting, 0))
+            .collect(),
+    )
 }
 
 /// A document of an organisation.
 #[must_use]
-pub fn card(number: usize, org_name: &str, reference: &str, title: &str, class: DocumentClass, content_type: &str, created: u64) -> DocumentCard {
+pub fn card(
+    number: usize,
+    org_name: &str,
+    reference: &str,
+    title: &str,
+    class: DocumentClass,
+    content_type: &str,
+    created: u64,
+) -> DocumentCard {
     let imaging = (class == DocumentClass::Imaging).then(|| ImagingSummary {
         study_uid: format!("2.999.7.{reference}"),
         modalities: vec!["CR".to_owned()],
@@ -197,8 +243,17 @@ pub fn card(number: usize, org_name: &str, reference: &str, title: &str, class: 
 /// The patient as found.
 #[must_use]
 pub fn grace() -> PersonHit {
-    let name = PersonName { family: "Okafor".to_owned(), given: vec!["Grace".to_owned()], prefix: Some("Ms".to_owned()), suffix: None };
-    let address = PersonAddress { lines: vec!["12 Elm Road".to_owned()], city: Some("Northport".to_owned()), ..PersonAddress::default() };
+    let name = PersonName {
+        family: "Okafor".to_owned(),
+        given: vec!["Grace".to_owned()],
+        prefix: Some("Ms".to_owned()),
+        suffix: None,
+    };
+    let address = PersonAddress {
+        lines: vec!["12 Elm Road".to_owned()],
+        city: Some("Northport".to_owned()),
+        ..PersonAddress::default()
+    };
     PersonHit {
         subject: SubjectRef(GRACE.to_owned()),
         demographics: Demographics {
@@ -212,28 +267,48 @@ pub fn grace() -> PersonHit {
         differs: Vec::new(),
         record_number: Some("482 193 0075".to_owned()),
         patient: Some("p-grace".to_owned()),
-        known_at: ["City General", "St Anne Hospital", "Harbour GP", "Mercy Walk-in"].map(str::to_owned).to_vec(),
+        known_at: ["City General", "St Anne Hospital", "Harbour GP", "Mercy Walk-in"]
+            .map(str::to_owned)
+            .to_vec(),
     }
 }
 
 /// The names of the seven.
-pub const NAMES: [&str; 7] = ["City General", "St Anne Hospital", "Harbour GP", "Mercy Walk-in", "Eastside Labs", "Lakeside Clinic", "North Imaging"];
+pub const NAMES: [&str; 7] = [
+    "City General",
+    "St Anne Hospital",
+    "Harbour GP",
+    "Mercy Walk-in",
+    "Eastside Labs",
+    "Lakeside Clinic",
+    "North Imaging",
+];
 
-/// What opening the patient's record brings: five answers, two silent, conflicts between them.
-#[must_use]
-pub fn conflicting() -> Vec<RecordEvent> {
-    let general = Summary::new()
+fn city_general() -> Summary {
+    Summary::new()
         .allergy("91936005", "Penicillin", Some(("anaphylaxis", "severe")), "2021-05-01")
         .medication("active", "855332", "Warfarin", "5 mg once a day", "2026-10-02")
-        .problem("49436004", "Atrial fibrillation", "2019-04-01", None);
-    let anne = Summary::new()
+        .problem("49436004", "Atrial fibrillation", "2019-04-01", None)
+}
+
+fn st_anne() -> Summary {
+    Summary::new()
         .allergy("91936005", "Penicillin", Some(("anaphylaxis", "severe")), "2016-02-01")
         .allergy("1003755004", "Latex", Some(("rash", "moderate")), "2018-03-01")
         .medication("active", "6809", "Metformin", "500 mg twice a day", "2025-06-14")
-        .medication("active", "435", "Salbutamol inhaler", "2 puffs as required", "2025-06-14")
+        .medication(
+            "active",
+            "435",
+            "Salbutamol inhaler",
+            "2 puffs as required",
+            "2025-06-14",
+        )
         .problem("195967001", "Asthma", "1974-01-01", None)
-        .visit("2025-06-14", "admitted 3 days, AF");
-    let harbour = Summary::new()
+        .visit("2025-06-14", "admitted 3 days, AF")
+}
+
+fn harbour() -> Summary {
+    Summary::new()
         .no_known_allergies("2019-01-12")
         .typed_allergy("codeine", "2012-07-01")
         .medication("active", "855332", "Warfarin", "5 mg once a day", "2026-11-02")
@@ -243,26 +318,67 @@ pub fn conflicting() -> Vec<RecordEvent> {
         .medication("stopped", "8134", "Omeprazole", "20 mg once a day", "2024-01-02")
         .problem("44054006", "Type 2 diabetes", "2011-06-01", None)
         .problem("38341003", "Hypertension", "2008-06-01", None)
-        .visit("2026-11-02", "review");
-    let mercy = Summary::new()
+        .visit("2026-11-02", "review")
+}
+
+fn mercy() -> Summary {
+    Summary::new()
         .medication("active", "21212", "Clarithromycin", "500 mg twice a day", "2026-11-19")
-        .visit("2026-11-19", "chest infection");
-    let xray = card(3, NAMES[3], "xray", "Chest X-ray", DocumentClass::Imaging, "application/dicom", 1_795_046_400_000);
-    let letter = card(1, NAMES[1], "letter", "Discharge letter", DocumentClass::Note, "text/plain", 1_750_118_400_000);
-    let report = card(3, NAMES[3], "report", "Chest X-ray report", DocumentClass::Report, "application/pdf", 1_795_046_400_000);
+        .visit("2026-11-19", "chest infection")
+}
+
+/// What opening the patient's record brings: five answers, two silent, conflicts between them.
+#[must_use]
+pub fn conflicting() -> Vec<RecordEvent> {
+    let xray = card(
+        3,
+        NAMES[3],
+        "xray",
+        "Chest X-ray",
+        DocumentClass::Imaging,
+        "application/dicom",
+        1_795_046_400_000,
+    );
+    let letter = card(
+        1,
+        NAMES[1],
+        "letter",
+        "Discharge letter",
+        DocumentClass::Note,
+        "text/plain",
+        1_750_118_400_000,
+    );
+    let report = card(
+        3,
+        NAMES[3],
+        "report",
+        "Chest X-ray report",
+        DocumentClass::Report,
+        "application/pdf",
+        1_795_046_400_000,
+    );
     let silent = vec![
         answer(5, NAMES[5], OrgState::TimedOut(5_000), 0),
         answer(6, NAMES[6], OrgState::Offline(Some(Millis(NOW.0 - 37_320_000))), 0),
     ];
     let with = |number: usize, summary: &Summary, documents| {
-        organisation(answer(number, NAMES.get(number).copied().unwrap_or_default(), OrgState::Answered, 100 + 200 * number as u64), Some(summary.bytes()), documents)
+        organisation(
+            answer(
+                number,
+                NAMES.get(number).copied().unwrap_or_default(),
+                OrgState::Answered,
+                100 + 200 * number as u64,
+            ),
+            Some(summary.bytes()),
+            documents,
+        )
     };
     vec![
         asking(&NAMES),
-        with(0, &general, Vec::new()),
-        with(1, &anne, vec![letter]),
-        with(2, &harbour, Vec::new()),
-        with(3, &mercy, vec![xray, report]),
+        with(0, &city_general(), Vec::new()),
+        with(1, &st_anne(), vec![letter]),
+        with(2, &harbour(), Vec::new()),
+        with(3, &mercy(), vec![xray, report]),
         organisation(answer(4, NAMES[4], OrgState::NoRecord, 700), None, Vec::new()),
         RecordEvent::Done(Completeness::Partial { silent, as_of: NOW }),
     ]
@@ -271,7 +387,12 @@ pub fn conflicting() -> Vec<RecordEvent> {
 /// A user with one role.
 #[must_use]
 pub fn user(account: &str, name: &str, department: Option<&str>, role: Role) -> (String, String, Principal) {
-    let principal = Principal { account: account.to_owned(), name: name.to_owned(), department: department.map(str::to_owned), roles: vec![role] };
+    let principal = Principal {
+        account: account.to_owned(),
+        name: name.to_owned(),
+        department: department.map(str::to_owned),
+        roles: vec![role],
+    };
     (account.to_owned(), "correct horse".to_owned(), principal)
 }
 
@@ -287,7 +408,11 @@ pub fn world() -> World {
             user("okoye", "T. Okoye", None, Role::Operator),
         ],
         people: vec![grace()],
-        organisations: NAMES.iter().enumerate().map(|(number, name)| (org(number), (*name).to_owned())).collect(),
+        organisations: NAMES
+            .iter()
+            .enumerate()
+            .map(|(number, name)| (org(number), (*name).to_owned()))
+            .collect(),
         ..World::default()
     };
     world.records.insert(SubjectRef(GRACE.to_owned()), conflicting());
@@ -297,7 +422,15 @@ pub fn world() -> World {
         if let RecordEvent::Organisation { documents, .. } = event {
             for card in documents {
                 let content = Bytes::from_static(b"Dear colleague, <script>alert(1)</script>");
-                world.documents.insert(card.reference.clone(), HeldDocument { card, content, study: None, instances: Vec::new() });
+                world.documents.insert(
+                    card.reference.clone(),
+                    HeldDocument {
+                        card,
+                        content,
+                        study: None,
+                        instances: Vec::new(),
+                    },
+                );
             }
         }
     }

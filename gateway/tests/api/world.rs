@@ -37,11 +37,15 @@ pub struct Reply {
 
 impl Reply {
     pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("no JSON: {}", String::from_utf8_lossy(&self.body)))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|_| panic!("no JSON: {}", String::from_utf8_lossy(&self.body)))
     }
 
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .map(|value| value.to_str().unwrap())
+            .unwrap_or_default()
     }
 
     /// The single issue code of an OperationOutcome.
@@ -78,12 +82,28 @@ impl Client {
     pub async fn send(&self, request: Request<Body>) -> Reply {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
-        let body = to_bytes(body, usize::MAX).await.unwrap_or_else(|_| Bytes::from_static(b"(broken off)"));
-        Reply { status: parts.status, headers: parts.headers, body }
+        let body = to_bytes(body, usize::MAX)
+            .await
+            .unwrap_or_else(|_| Bytes::from_static(b"(broken off)"));
+        Reply {
+            status: parts.status,
+            headers: parts.headers,
+            body,
+        }
     }
 
-    pub async fn call(&self, method: &str, path: &str, account: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Reply {
-        let mut request = Request::builder().method(method).uri(path).header("host", "evil.example");
+    pub async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        account: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<Body>,
+    ) -> Reply {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "evil.example");
         if !account.is_empty() {
             request = request.header("authorization", basic(account));
         }
@@ -102,7 +122,14 @@ impl Client {
     }
 
     pub async fn post_form(&self, path: &str, form: &'static str) -> Reply {
-        self.call("POST", path, "haddad", &[("content-type", "application/x-www-form-urlencoded")], form).await
+        self.call(
+            "POST",
+            path,
+            "haddad",
+            &[("content-type", "application/x-www-form-urlencoded")],
+            form,
+        )
+        .await
     }
 }
 
@@ -111,7 +138,13 @@ pub fn org(number: u8) -> OrgId {
 }
 
 pub fn silent() -> Vec<OrgAnswer> {
-    let answer = |number, name: &str, state, phone: Option<&str>| OrgAnswer { org: org(number), name: name.into(), state, elapsed_ms: None, phone: phone.map(str::to_owned) };
+    let answer = |number, name: &str, state, phone: Option<&str>| OrgAnswer {
+        org: org(number),
+        name: name.into(),
+        state,
+        elapsed_ms: None,
+        phone: phone.map(str::to_owned),
+    };
     vec![
         answer(3, "Lakeside Clinic", OrgState::TimedOut(3000), Some("555 0199")),
         answer(4, "Harbour Imaging", OrgState::Offline(None), None),
@@ -119,12 +152,23 @@ pub fn silent() -> Vec<OrgAnswer> {
 }
 
 fn principal(account: &str, role: Role) -> (String, String, Principal) {
-    let principal = Principal { account: account.into(), name: account.into(), department: None, roles: vec![role] };
+    let principal = Principal {
+        account: account.into(),
+        name: account.into(),
+        department: None,
+        roles: vec![role],
+    };
     (account.into(), "secret".into(), principal)
 }
 
 pub fn card(number: u8, created: u64) -> DocumentCard {
-    let coding = |system: &str, code: &str| Some(Coding { system: system.into(), code: code.into(), display: None });
+    let coding = |system: &str, code: &str| {
+        Some(Coding {
+            system: system.into(),
+            code: code.into(),
+            display: None,
+        })
+    };
     DocumentCard {
         reference: DocumentRef(format!("ref-{number}")),
         org: org(if number == 1 { 1 } else { 2 }),
@@ -134,7 +178,10 @@ pub fn card(number: u8, created: u64) -> DocumentCard {
             class: DocumentClass::Note,
             kind: coding("http://loinc.org", if number == 1 { "18842-5" } else { "11502-2" }),
             category: coding("http://loinc.org", "11488-4"),
-            format: coding("http://ihe.net/fhir/ihe.formatcode.fhir/CodeSystem/formatcode", "urn:ihe:iti:xds:2017:mimeTypeSufficient"),
+            format: coding(
+                "http://ihe.net/fhir/ihe.formatcode.fhir/CodeSystem/formatcode",
+                "urn:ihe:iti:xds:2017:mimeTypeSufficient",
+            ),
             title: "Discharge letter".into(),
             author: Some("Dr Zoë Müller".into()),
             content_type: "text/html".into(),
@@ -142,8 +189,16 @@ pub fn card(number: u8, created: u64) -> DocumentCard {
             period: Some((Millis(created), Millis(created + 1000))),
             size: Some(LETTER.len() as u64),
             hash: Some(body("", Bytes::from_static(LETTER), 0).hash),
-            confidentiality: if number == 1 { Confidentiality::Normal } else { Confidentiality::Restricted },
-            sensitivity: if number == 1 { vec![] } else { vec![Sensitivity::Psychiatry] },
+            confidentiality: if number == 1 {
+                Confidentiality::Normal
+            } else {
+                Confidentiality::Restricted
+            },
+            sensitivity: if number == 1 {
+                vec![]
+            } else {
+                vec![Sensitivity::Psychiatry]
+            },
             imaging: None,
         },
     }
@@ -171,10 +226,19 @@ pub fn world() -> World {
         principal("feed", Role::System),
     ];
     world.tokens.insert("token-1".into(), principal("feed", Role::System).2);
-    world.patients = vec![patient("p1", "Okafor", "Grace", "1961-03-14"), patient("p2", "O'Neil", "Zoé", "1980"), patient("p3", "Okafor-Smith", "Ann", "1999-12-31")];
+    world.patients = vec![
+        patient("p1", "Okafor", "Grace", "1961-03-14"),
+        patient("p2", "O'Neil", "Zoé", "1980"),
+        patient("p3", "Okafor-Smith", "Ann", "1999-12-31"),
+    ];
     for (number, created) in [(1, 1_700_000_000_000), (2, 1_750_000_000_000)] {
         let card = card(number, created);
-        let held = HeldDocument { card: card.clone(), content: Bytes::from_static(LETTER), study: None, instances: vec![] };
+        let held = HeldDocument {
+            card: card.clone(),
+            content: Bytes::from_static(LETTER),
+            study: None,
+            instances: vec![],
+        };
         world.documents.insert(card.reference, held);
     }
     world
@@ -182,7 +246,10 @@ pub fn world() -> World {
 
 pub fn partial() -> World {
     let mut world = world();
-    world.search = Some(Completeness::Partial { silent: silent(), as_of: NOW });
+    world.search = Some(Completeness::Partial {
+        silent: silent(),
+        as_of: NOW,
+    });
     world
 }
 

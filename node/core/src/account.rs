@@ -66,7 +66,9 @@ pub enum AccountError {
     #[error("an account needs at least one role, each of them known")]
     Roles,
     /// The password is too weak.
-    #[error("a password has {PASSWORD_CHARS_MIN} characters or more, at most {PASSWORD_BYTES_MAX} bytes, and is not the account name")]
+    #[error(
+        "a password has {PASSWORD_CHARS_MIN} characters or more, at most {PASSWORD_BYTES_MAX} bytes, and is not the account name"
+    )]
     Password,
     /// The name is taken.
     #[error("there is already an account with this name")]
@@ -198,7 +200,13 @@ impl Accounts {
     pub fn open(kv: Arc<dyn Kv>, vault: Arc<Vault>, random: Arc<dyn Random>) -> Result<Self, AccountError> {
         let nobody: [u8; 32] = random_bytes(&*random)?;
         let decoy = StoredPassword::make(&hex::encode(nobody), &*random)?;
-        Ok(Self { kv, vault, random, slowdown: Slowdown::default(), decoy })
+        Ok(Self {
+            kv,
+            vault,
+            random,
+            slowdown: Slowdown::default(),
+            decoy,
+        })
     }
 
     /// Makes an account with the given password, or with a generated one that is answered once and never again.
@@ -227,7 +235,9 @@ impl Accounts {
             }
             None => Some(generate_password(&*self.random)?),
         };
-        let secret = password.or(generated.as_ref().map(|text| text.as_str())).unwrap_or_default();
+        let secret = password
+            .or(generated.as_ref().map(|text| text.as_str()))
+            .unwrap_or_default();
         let account = StoredAccount {
             name,
             shown: new.shown,
@@ -308,7 +318,9 @@ impl Accounts {
 
     fn load(&self, name: &str) -> Result<Option<StoredAccount>, AccountError> {
         let key = self.key(name);
-        let Some(sealed) = self.kv.get(Table::Accounts, &key)? else { return Ok(None) };
+        let Some(sealed) = self.kv.get(Table::Accounts, &key)? else {
+            return Ok(None);
+        };
         let plain = self.vault.open_value(KeyScope::Node, Table::Accounts, &key, &sealed)?;
         Ok(Some(versioned::decode(&plain)?))
     }
@@ -316,15 +328,34 @@ impl Accounts {
     fn store(&self, account: &StoredAccount, batch: &mut Batch) -> Result<(), AccountError> {
         let key = self.key(&account.name);
         let plain = Zeroizing::new(versioned::encode(account)?);
-        batch.put(Table::Accounts, key, self.vault.seal(KeyScope::Node, Table::Accounts, &key, &plain)?);
+        batch.put(
+            Table::Accounts,
+            key,
+            self.vault.seal(KeyScope::Node, Table::Accounts, &key, &plain)?,
+        );
         Ok(())
     }
 }
 
 impl From<StoredAccount> for Account {
     fn from(stored: StoredAccount) -> Self {
-        let StoredAccount { name, shown, department, roles, enabled, changed, .. } = stored;
-        Self { name, shown, department, roles, enabled, changed }
+        let StoredAccount {
+            name,
+            shown,
+            department,
+            roles,
+            enabled,
+            changed,
+            ..
+        } = stored;
+        Self {
+            name,
+            shown,
+            department,
+            roles,
+            enabled,
+            changed,
+        }
     }
 }
 
@@ -373,14 +404,22 @@ fn generate_password(random: &dyn Random) -> Result<Zeroizing<String>, AccountEr
 fn account_name(text: &str) -> Result<String, AccountError> {
     let name = text.trim().to_ascii_lowercase();
     let usable = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-@".contains(&byte);
-    if (1..=NAME_CHARS_MAX).contains(&name.len()) && name.bytes().all(usable) { Ok(name) } else { Err(AccountError::Name) }
+    if (1..=NAME_CHARS_MAX).contains(&name.len()) && name.bytes().all(usable) {
+        Ok(name)
+    } else {
+        Err(AccountError::Name)
+    }
 }
 
 fn check_shown(shown: &str, department: Option<&str>) -> Result<(), AccountError> {
     let fits = |text: &str| {
         (1..=SHOWN_CHARS_MAX).contains(&text.trim().chars().count()) && !text.chars().any(char::is_control)
     };
-    if fits(shown) && department.is_none_or(fits) { Ok(()) } else { Err(AccountError::Shown) }
+    if fits(shown) && department.is_none_or(fits) {
+        Ok(())
+    } else {
+        Err(AccountError::Shown)
+    }
 }
 
 fn check_roles(roles: &[Role]) -> Result<(), AccountError> {
@@ -390,7 +429,11 @@ fn check_roles(roles: &[Role]) -> Result<(), AccountError> {
 
 fn check_password(password: &str, name: &str) -> Result<(), AccountError> {
     let long = password.chars().count() >= PASSWORD_CHARS_MIN && password.len() <= PASSWORD_BYTES_MAX;
-    if long && !password.eq_ignore_ascii_case(name) { Ok(()) } else { Err(AccountError::Password) }
+    if long && !password.eq_ignore_ascii_case(name) {
+        Ok(())
+    } else {
+        Err(AccountError::Password)
+    }
 }
 
 #[cfg(test)]

@@ -169,7 +169,9 @@ pub async fn write(
     let sealed = seal_stream(writer, plain, std::sync::Arc::clone(&outcome));
     store.put(name, sealed.boxed()).await?;
     let finished = outcome.lock().ok().and_then(|mut outcome| outcome.take());
-    let (size, hash) = finished.ok_or(ContentError::Source { what: "no end of content".to_owned() })?;
+    let (size, hash) = finished.ok_or(ContentError::Source {
+        what: "no end of content".to_owned(),
+    })?;
     Ok(ContentRef { name, size, hash })
 }
 
@@ -210,7 +212,14 @@ impl ContentWriter {
     #[must_use]
     pub fn new(key: ContentKey, limit: u64) -> Self {
         let limit = limit.min(CONTENT_BYTES_MAX);
-        Self { key, hash: Sha256::new(), pending: BytesMut::new(), next: 0, size: 0, limit }
+        Self {
+            key,
+            hash: Sha256::new(),
+            pending: BytesMut::new(),
+            next: 0,
+            size: 0,
+            limit,
+        }
     }
 
     /// Takes plain bytes, gives the sealed frames that became full.
@@ -241,7 +250,11 @@ impl ContentWriter {
     pub fn finish(self) -> Result<(Bytes, u64, ContentHash), ContentError> {
         let mut frame = self.pending.to_vec();
         self.key.seal_frame(self.next, true, &mut frame)?;
-        Ok((Bytes::from(frame), self.size, ContentHash::new(self.hash.finalize().into())))
+        Ok((
+            Bytes::from(frame),
+            self.size,
+            ContentHash::new(self.hash.finalize().into()),
+        ))
     }
 }
 
@@ -257,7 +270,10 @@ pub async fn read(
     from: u64,
 ) -> Result<ByteStream<'static>, ContentError> {
     if from > content.size {
-        return Err(ContentError::Range { from, size: content.size });
+        return Err(ContentError::Range {
+            from,
+            size: content.size,
+        });
     }
     let key = vault.content_key(scope, &content.name.0)?;
     let frame_bytes = FRAME_BYTES as u64;
@@ -325,16 +341,28 @@ impl ContentReader {
         }
         if self.next > self.last {
             // Bytes behind the last frame were never written by us.
-            return if self.pending.is_empty() { Ok(None) } else { Err(ContentError::Altered) };
+            return if self.pending.is_empty() {
+                Ok(None)
+            } else {
+                Err(ContentError::Altered)
+            };
         }
         let is_last = self.next == self.last;
-        let plain_bytes = if is_last { self.size - self.last * FRAME_BYTES as u64 } else { FRAME_BYTES as u64 };
-        let sealed_bytes = usize::try_from(plain_bytes).unwrap_or(usize::MAX).saturating_add(FRAME_TAG_BYTES);
+        let plain_bytes = if is_last {
+            self.size - self.last * FRAME_BYTES as u64
+        } else {
+            FRAME_BYTES as u64
+        };
+        let sealed_bytes = usize::try_from(plain_bytes)
+            .unwrap_or(usize::MAX)
+            .saturating_add(FRAME_TAG_BYTES);
         if self.pending.len() < sealed_bytes {
             return Ok(None);
         }
         let mut frame = self.pending.split_to(sealed_bytes).to_vec();
-        self.key.open_frame(self.next, is_last, &mut frame).map_err(|_| ContentError::Altered)?;
+        self.key
+            .open_frame(self.next, is_last, &mut frame)
+            .map_err(|_| ContentError::Altered)?;
         self.next += 1;
         if let Some(hash) = &mut self.hash {
             hash.update(&frame);
@@ -350,7 +378,11 @@ impl ContentReader {
             return Err(ContentError::Altered);
         }
         let found = self.hash.take().map(|hash| ContentHash::new(hash.finalize().into()));
-        if found.is_none_or(|found| found == self.expected) { Ok(()) } else { Err(ContentError::Altered) }
+        if found.is_none_or(|found| found == self.expected) {
+            Ok(())
+        } else {
+            Err(ContentError::Altered)
+        }
     }
 }
 

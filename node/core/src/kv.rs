@@ -98,7 +98,13 @@ impl<'a> Scan<'a> {
     /// Everything under `prefix`, smallest key first, at most [`SCAN_LIMIT_MAX`] pairs.
     #[must_use]
     pub const fn of(table: Table, prefix: &'a [u8]) -> Self {
-        Self { table, prefix, from: Bound::Unbounded, direction: Direction::Forward, limit: SCAN_LIMIT_MAX }
+        Self {
+            table,
+            prefix,
+            from: Bound::Unbounded,
+            direction: Direction::Forward,
+            limit: SCAN_LIMIT_MAX,
+        }
     }
 
     /// Begins at `key` itself.
@@ -173,7 +179,11 @@ impl Batch {
 
     /// Sets a value.
     pub fn put(&mut self, table: Table, key: impl Into<Vec<u8>>, value: impl Into<Vec<u8>>) {
-        self.push(Write::Put { table, key: key.into(), value: value.into() });
+        self.push(Write::Put {
+            table,
+            key: key.into(),
+            value: value.into(),
+        });
     }
 
     /// Removes a key.
@@ -226,7 +236,11 @@ impl Batch {
     /// Checks every limit. Errors: [`KvError::TooLarge`].
     pub fn check(&self) -> Result<(), KvError> {
         let within = |what, found, limit| {
-            if found <= limit { Ok(()) } else { Err(KvError::TooLarge { what, found, limit }) }
+            if found <= limit {
+                Ok(())
+            } else {
+                Err(KvError::TooLarge { what, found, limit })
+            }
         };
         within("batch", self.bytes, BATCH_BYTES_MAX)?;
         for write in &self.writes {

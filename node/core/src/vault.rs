@@ -377,8 +377,14 @@ fn place(table: Table, key: &[u8]) -> Aad<Vec<u8>> {
 fn wrap(kek: &LessSafeKey, entry: &[u8], key: &Secret, random: &dyn Random) -> Result<Vec<u8>, VaultError> {
     let nonce: [u8; NONCE_BYTES] = random_bytes(random)?;
     let mut body = Zeroizing::new(key.to_vec());
-    kek.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), place(Table::Keys, entry), &mut *body)
-        .map_err(|_| VaultError::Altered { table: Table::Keys.name() })?;
+    kek.seal_in_place_append_tag(
+        Nonce::assume_unique_for_key(nonce),
+        place(Table::Keys, entry),
+        &mut *body,
+    )
+    .map_err(|_| VaultError::Altered {
+        table: Table::Keys.name(),
+    })?;
     let mut wrapped = vec![MARK_WRAPPED];
     wrapped.extend_from_slice(&nonce);
     wrapped.extend_from_slice(&body);
@@ -387,7 +393,9 @@ fn wrap(kek: &LessSafeKey, entry: &[u8], key: &Secret, random: &dyn Random) -> R
 
 /// The key, or none where an erasure left its mark.
 fn unwrap(kek: &LessSafeKey, entry: &[u8], stored: &[u8]) -> Result<Option<Secret>, VaultError> {
-    let altered = || VaultError::Altered { table: Table::Keys.name() };
+    let altered = || VaultError::Altered {
+        table: Table::Keys.name(),
+    };
     let (mark, rest) = stored.split_first().ok_or_else(altered)?;
     match *mark {
         MARK_ERASED => return Ok(None),
@@ -397,7 +405,11 @@ fn unwrap(kek: &LessSafeKey, entry: &[u8], stored: &[u8]) -> Result<Option<Secre
     let (nonce, body) = rest.split_first_chunk::<NONCE_BYTES>().ok_or_else(altered)?;
     let mut body = Zeroizing::new(body.to_vec());
     let plain = kek
-        .open_in_place(Nonce::assume_unique_for_key(*nonce), place(Table::Keys, entry), &mut body)
+        .open_in_place(
+            Nonce::assume_unique_for_key(*nonce),
+            place(Table::Keys, entry),
+            &mut body,
+        )
         .map_err(|_| VaultError::WrongKek)?;
     let key: [u8; 32] = plain.as_ref().try_into().map_err(|_| altered())?;
     Ok(Some(Zeroizing::new(key)))

@@ -62,7 +62,10 @@ pub fn decode<T: Stored>(bytes: &[u8]) -> Result<T, VersionedError> {
     if *version == T::VERSION {
         return Ok(cbor::decode(body, VALUE_BYTES_MAX)?);
     }
-    T::migrate(*version, body).ok_or(VersionedError::Version { found: *version, newest: T::VERSION })
+    T::migrate(*version, body).ok_or(VersionedError::Version {
+        found: *version,
+        newest: T::VERSION,
+    })
 }
 
 #[cfg(test)]
@@ -88,17 +91,35 @@ mod tests {
     impl Stored for New {
         const VERSION: u8 = 2;
         fn migrate(version: u8, body: &[u8]) -> Option<Self> {
-            let old: Old = (version == 1).then(|| hie_protocol::cbor::decode(body, 99).ok()).flatten()?;
-            Some(Self { count: old.count, name: String::new() })
+            let old: Old = (version == 1)
+                .then(|| hie_protocol::cbor::decode(body, 99).ok())
+                .flatten()?;
+            Some(Self {
+                count: old.count,
+                name: String::new(),
+            })
         }
     }
 
     #[test]
     fn an_older_value_is_migrated_and_a_newer_one_refused() {
         let old = encode(&Old { count: 7 }).unwrap();
-        assert_eq!(decode::<New>(&old), Ok(New { count: 7, name: String::new() }));
-        let new = encode(&New { count: 7, name: "n".into() }).unwrap();
-        assert_eq!(decode::<Old>(&new), Err(VersionedError::Version { found: 2, newest: 1 }));
+        assert_eq!(
+            decode::<New>(&old),
+            Ok(New {
+                count: 7,
+                name: String::new()
+            })
+        );
+        let new = encode(&New {
+            count: 7,
+            name: "n".into(),
+        })
+        .unwrap();
+        assert_eq!(
+            decode::<Old>(&new),
+            Err(VersionedError::Version { found: 2, newest: 1 })
+        );
         assert_eq!(decode::<Old>(&[]), Err(VersionedError::Empty));
         assert!(matches!(decode::<Old>(&[1, 0xff]), Err(VersionedError::Body(_))));
     }

@@ -83,14 +83,20 @@ impl Ask {
 
     /// Whether nobody is left to wait for.
     fn exhausted(&self) -> bool {
-        let mut all = self.keys.values().flat_map(|asked| asked.holders.iter().map(move |org| (asked, org)));
+        let mut all = self
+            .keys
+            .values()
+            .flat_map(|asked| asked.holders.iter().map(move |org| (asked, org)));
         all.all(|(asked, org)| asked.whole.contains(org) || self.misbehaved.contains(org))
     }
 
     /// Takes a verified record: the highest sequence wins.
     fn merge(&mut self, verified: VerifiedRecord) {
         let id = verified.record().id();
-        let newer = self.merged.get(&id).is_none_or(|held| held.record().sequence < verified.record().sequence);
+        let newer = self
+            .merged
+            .get(&id)
+            .is_none_or(|held| held.record().sequence < verified.record().sequence);
         if newer {
             self.merged.insert(id, verified);
         }
@@ -111,12 +117,19 @@ impl Federation {
             None
         };
         if let Some(why) = why {
-            turn.emit(Effect::Declined { request: RequestId::Ask(id), why });
+            turn.emit(Effect::Declined {
+                request: RequestId::Ask(id),
+                why,
+            });
             return;
         }
         let set = self.members.current();
         let quorum = set.map_or(1, |set| usize::try_from(set.read_quorum).unwrap_or(usize::MAX));
-        let quorum = if self.config.has(Planted::OneReplicaComplete) { 1 } else { quorum };
+        let quorum = if self.config.has(Planted::OneReplicaComplete) {
+            1
+        } else {
+            quorum
+        };
         let mut by_holder: BTreeMap<OrgId, Vec<IndexKey>> = BTreeMap::new();
         let mut asked = BTreeMap::new();
         for key in keys {
@@ -124,7 +137,13 @@ impl Federation {
             for holder in &holders {
                 by_holder.entry(holder.clone()).or_default().push(key);
             }
-            asked.insert(key, Asked { holders, whole: BTreeSet::new() });
+            asked.insert(
+                key,
+                Asked {
+                    holders,
+                    whole: BTreeSet::new(),
+                },
+            );
         }
         self.asker.asks.insert(
             id,
@@ -150,15 +169,28 @@ impl Federation {
     fn open_lookup(&mut self, turn: &Turn<'_>, ask: AskId, holder: &OrgId, keys: Vec<IndexKey>) {
         let id = self.question();
         // The first sending is due now: pump_questions does it within this step.
-        let lookup = Lookup { ask, holder: holder.clone(), keys, attempt: 0, again: turn.now };
+        let lookup = Lookup {
+            ask,
+            holder: holder.clone(),
+            keys,
+            attempt: 0,
+            again: turn.now,
+        };
         self.asker.lookups.insert(id, lookup);
     }
 
     /// An answer to a lookup. Anything that was not asked of `from` is ignored.
     pub(crate) fn found(
-        &mut self, turn: &mut Turn<'_>, from: &OrgId, id: u64, records: &[Vec<SignedRecord>], whole: bool,
+        &mut self,
+        turn: &mut Turn<'_>,
+        from: &OrgId,
+        id: u64,
+        records: &[Vec<SignedRecord>],
+        whole: bool,
     ) {
-        let Some(lookup) = self.asker.lookups.get(&id).filter(|lookup| lookup.holder == *from) else { return };
+        let Some(lookup) = self.asker.lookups.get(&id).filter(|lookup| lookup.holder == *from) else {
+            return;
+        };
         let (ask_id, keys) = (lookup.ask, lookup.keys.clone());
         let what = match self.examine(ask_id, &keys, records) {
             Ok(fresh) => {
@@ -167,8 +199,13 @@ impl Federation {
             }
             Err(what) => what,
         };
-        turn.emit(Effect::Misbehaved { org: from.clone(), what });
-        self.asker.lookups.retain(|_, lookup| lookup.ask != ask_id || lookup.holder != *from);
+        turn.emit(Effect::Misbehaved {
+            org: from.clone(),
+            what,
+        });
+        self.asker
+            .lookups
+            .retain(|_, lookup| lookup.ask != ask_id || lookup.holder != *from);
         if let Some(ask) = self.asker.asks.get_mut(&ask_id) {
             ask.misbehaved.insert(from.clone());
             ask.keys.values_mut().for_each(|asked| {
@@ -179,7 +216,10 @@ impl Federation {
 
     /// Verifies every record of an answer that was not verified before.
     fn examine(
-        &mut self, id: AskId, keys: &[IndexKey], records: &[Vec<SignedRecord>],
+        &mut self,
+        id: AskId,
+        keys: &[IndexKey],
+        records: &[Vec<SignedRecord>],
     ) -> Result<Vec<VerifiedRecord>, Misbehaviour> {
         if records.len() != keys.len() {
             return Err(Misbehaviour::Unfitting);
@@ -204,10 +244,18 @@ impl Federation {
 
     #[expect(clippy::too_many_arguments, reason = "the parts of one answer")]
     fn take_answer(
-        &mut self, turn: &Turn<'_>, id: u64, ask_id: AskId, from: &OrgId, keys: &[IndexKey],
-        fresh: Vec<VerifiedRecord>, whole: bool,
+        &mut self,
+        turn: &Turn<'_>,
+        id: u64,
+        ask_id: AskId,
+        from: &OrgId,
+        keys: &[IndexKey],
+        fresh: Vec<VerifiedRecord>,
+        whole: bool,
     ) {
-        let Some(ask) = self.asker.asks.get_mut(&ask_id) else { return };
+        let Some(ask) = self.asker.asks.get_mut(&ask_id) else {
+            return;
+        };
         let fits = ask.seen.len().saturating_add(fresh.len()) <= ASK_RECORDS_MAX;
         if fits {
             for verified in fresh {
@@ -225,13 +273,18 @@ impl Federation {
             return;
         }
         ask.not_whole.insert(from.clone());
-        if let Some((left, right)) = keys.split_at_checked(keys.len() / 2).filter(|(left, _)| !left.is_empty()) {
+        if let Some((left, right)) = keys
+            .split_at_checked(keys.len() / 2)
+            .filter(|(left, _)| !left.is_empty())
+        {
             // Too much for one message, or one key of several is not settled: ask for less at a time.
             self.asker.lookups.remove(&id);
             self.open_lookup(turn, ask_id, from, left.to_vec());
             self.open_lookup(turn, ask_id, from, right.to_vec());
         } else if let Some(lookup) = self.asker.lookups.get_mut(&id) {
-            lookup.again = turn.now.plus(back_off(lookup.attempt, LOOKUP_RETRY_MS, LOOKUP_RETRY_MS_MAX));
+            lookup.again = turn
+                .now
+                .plus(back_off(lookup.attempt, LOOKUP_RETRY_MS, LOOKUP_RETRY_MS_MAX));
         }
     }
 
@@ -254,8 +307,12 @@ impl Federation {
     }
 
     fn send_lookup(&mut self, turn: &mut Turn<'_>, id: u64) {
-        let Some(lookup) = self.asker.lookups.get_mut(&id) else { return };
-        lookup.again = turn.now.plus(back_off(lookup.attempt, LOOKUP_RETRY_MS, LOOKUP_RETRY_MS_MAX));
+        let Some(lookup) = self.asker.lookups.get_mut(&id) else {
+            return;
+        };
+        lookup.again = turn
+            .now
+            .plus(back_off(lookup.attempt, LOOKUP_RETRY_MS, LOOKUP_RETRY_MS_MAX));
         lookup.attempt = lookup.attempt.saturating_add(1);
         let (holder, keys) = (lookup.holder.clone(), lookup.keys.clone());
         if holder == self.config.me {
@@ -267,7 +324,9 @@ impl Federation {
     }
 
     fn close_if_done(&mut self, turn: &mut Turn<'_>, id: AskId) {
-        let Some(ask) = self.asker.asks.get_mut(&id) else { return };
+        let Some(ask) = self.asker.asks.get_mut(&id) else {
+            return;
+        };
         let complete = ask.complete();
         if complete && ask.quorum_at.is_none() {
             ask.quorum_at = Some(turn.now);
@@ -284,8 +343,11 @@ impl Federation {
         let as_of = ask.asked_at;
         let silent = if complete { Vec::new() } else { self.silent(&ask) };
         let records = self.shown(ask, turn.now);
-        let outcome =
-            if complete { Outcome::Complete { records, as_of } } else { Outcome::Partial { records, silent, as_of } };
+        let outcome = if complete {
+            Outcome::Complete { records, as_of }
+        } else {
+            Outcome::Partial { records, silent, as_of }
+        };
         turn.emit(Effect::Answer { id, outcome });
     }
 
@@ -304,8 +366,9 @@ impl Federation {
     /// Exactly the holders without a whole answer for a key below quorum.
     fn silent(&self, ask: &Ask) -> Vec<(OrgId, Why)> {
         let below = ask.keys.values().filter(|asked| asked.whole.len() < ask.quorum);
-        let names: BTreeSet<&OrgId> =
-            below.flat_map(|asked| asked.holders.iter().filter(|org| !asked.whole.contains(*org))).collect();
+        let names: BTreeSet<&OrgId> = below
+            .flat_map(|asked| asked.holders.iter().filter(|org| !asked.whole.contains(*org)))
+            .collect();
         let why = |org: &OrgId| {
             if !self.is_active(org) {
                 Why::Left

@@ -67,7 +67,12 @@ impl Config {
     /// The configuration of a member.
     #[must_use]
     pub const fn new(me: OrgId, first_question: u64) -> Self {
-        Self { me, first_question, held_records_per_owner_max: HELD_RECORDS_PER_OWNER_MAX, planted: None }
+        Self {
+            me,
+            first_question,
+            held_records_per_owner_max: HELD_RECORDS_PER_OWNER_MAX,
+            planted: None,
+        }
     }
 
     /// Plants a bug, to prove that the simulator finds it. Never called outside tests.

@@ -40,9 +40,15 @@ impl Federation {
             })
             .collect();
         if forged {
-            turn.emit(Effect::Misbehaved { org: from.clone(), what: Misbehaviour::Forged });
+            turn.emit(Effect::Misbehaved {
+                org: from.clone(),
+                what: Misbehaviour::Forged,
+            });
         }
-        let answer = Effect::Send { to: from.clone(), message: IndexMessage::Stored { id, outcomes } };
+        let answer = Effect::Send {
+            to: from.clone(),
+            message: IndexMessage::Stored { id, outcomes },
+        };
         if self.config.has(Planted::AcknowledgeBeforeSync) {
             turn.emit(answer);
         } else {
@@ -53,16 +59,24 @@ impl Federation {
     /// Keeps one verified record if it is placed here, in time, within its owner's quota, and newer.
     pub(crate) fn hold(&mut self, turn: &mut Turn<'_>, verified: &VerifiedRecord) -> StoreOutcome {
         let record = verified.record();
-        let Some(set) = self.members.current() else { return StoreOutcome::Misplaced };
+        let Some(set) = self.members.current() else {
+            return StoreOutcome::Misplaced;
+        };
         if !set.places_at(&record.key, &self.config.me) {
             return StoreOutcome::Misplaced;
         }
-        let furthest = turn.now.plus(self.registry.policy.tombstone_life_ms).plus(CLOCK_SKEW_MS_MAX.saturating_mul(2));
+        let furthest = turn
+            .now
+            .plus(self.registry.policy.tombstone_life_ms)
+            .plus(CLOCK_SKEW_MS_MAX.saturating_mul(2));
         if record.expires.plus(CLOCK_SKEW_MS_MAX) < turn.now || record.expires > furthest {
             return StoreOutcome::Refused;
         }
         let key = record_key(&record.id());
-        let before = self.ledger.get(turn.kept, Table::Held, &key).and_then(|bytes| Entry::decode(&bytes));
+        let before = self
+            .ledger
+            .get(turn.kept, Table::Held, &key)
+            .and_then(|bytes| Entry::decode(&bytes));
         match &before {
             Some(entry) if entry.sequence >= record.sequence => return StoreOutcome::Held,
             Some(entry) => self.ledger.write(Table::HeldExpiry, timed(entry.expires, &key), None),
@@ -78,24 +92,32 @@ impl Federation {
         if entry.tombstone && self.config.has(Planted::TombstoneDroppedEarly) {
             entry.expires = Millis(turn.now.plus(PLANTED_TOMBSTONE_MS).0.saturating_sub(CLOCK_SKEW_MS_MAX));
         }
-        self.ledger.write(Table::HeldExpiry, timed(entry.expires, &key), Some(Vec::new()));
+        self.ledger
+            .write(Table::HeldExpiry, timed(entry.expires, &key), Some(Vec::new()));
         self.ledger.write(Table::Held, key, Some(entry.encode()));
         StoreOutcome::Held
     }
 
     /// Everything under the keys that `asker` may see, and whether that is all there is.
-    pub(crate) fn look_up(
-        &self, turn: &Turn<'_>, keys: &[IndexKey], asker: &OrgId,
-    ) -> (Vec<Vec<SignedRecord>>, bool) {
+    pub(crate) fn look_up(&self, turn: &Turn<'_>, keys: &[IndexKey], asker: &OrgId) -> (Vec<Vec<SignedRecord>>, bool) {
         let mut whole = keys.len() <= LOOKUP_KEYS_MAX;
         let (mut count, mut bytes) = (0_usize, 0_usize);
         let mut found = Vec::new();
         for key in keys.iter().take(LOOKUP_KEYS_MAX) {
-            let placed = self.members.current().is_some_and(|set| set.places_at(key, &self.config.me));
+            let placed = self
+                .members
+                .current()
+                .is_some_and(|set| set.places_at(key, &self.config.me));
             let settled = self.members.whole(key, &self.config.me) || self.config.has(Planted::UnsettledWhole);
             whole &= placed && settled;
             let mut shown = Vec::new();
-            let stored = self.ledger.scan(turn.kept, Table::Held, key.as_bytes(), &[], FOUND_RECORDS_MAX.saturating_add(1));
+            let stored = self.ledger.scan(
+                turn.kept,
+                Table::Held,
+                key.as_bytes(),
+                &[],
+                FOUND_RECORDS_MAX.saturating_add(1),
+            );
             whole &= stored.len() <= FOUND_RECORDS_MAX;
             for (_, value) in stored {
                 let Some(entry) = Entry::decode(&value).filter(|entry| self.may_see(entry, asker)) else {
@@ -122,15 +144,21 @@ impl Federation {
         if entry.tombstone || self.config.has(Planted::LabelIgnored) {
             return true;
         }
-        entry.record().is_some_and(|record| !record.label.excluded.contains(asker))
+        entry
+            .record()
+            .is_some_and(|record| !record.label.excluded.contains(asker))
     }
 
     /// Forgets expired records, a bounded number at a time.
     pub(crate) fn purge(&mut self, turn: &mut Turn<'_>) {
         let due = Millis(turn.now.0.saturating_sub(CLOCK_SKEW_MS_MAX));
-        let oldest = self.ledger.scan(turn.kept, Table::HeldExpiry, &[], &[], PURGE_RECORDS_PER_CHORE_MAX);
+        let oldest = self
+            .ledger
+            .scan(turn.kept, Table::HeldExpiry, &[], &[], PURGE_RECORDS_PER_CHORE_MAX);
         for (place, _) in oldest {
-            let Some((expires, key)) = untimed(&place) else { continue };
+            let Some((expires, key)) = untimed(&place) else {
+                continue;
+            };
             if expires >= due {
                 break;
             }
@@ -153,7 +181,8 @@ impl Federation {
 
     fn write_count(&mut self, owner: &OrgId, count: u64) {
         let value = (count > 0).then(|| count.to_be_bytes().to_vec());
-        self.ledger.write(Table::HeldCount, owner.as_str().as_bytes().to_vec(), value);
+        self.ledger
+            .write(Table::HeldCount, owner.as_str().as_bytes().to_vec(), value);
     }
 }
 

@@ -44,7 +44,10 @@ impl Turn<'_> {
     }
 
     pub(crate) fn send(&mut self, to: &OrgId, message: IndexMessage) {
-        self.effects.push(Effect::Send { to: to.clone(), message });
+        self.effects.push(Effect::Send {
+            to: to.clone(),
+            message,
+        });
     }
 }
 
@@ -74,7 +77,11 @@ impl Federation {
     /// Takes one input at local time `now` and says what must be done, in order.
     #[must_use]
     pub fn step(&mut self, now: Millis, input: Input, kept: &dyn Kept) -> Vec<Effect> {
-        let mut turn = Turn { now, kept, effects: Vec::new() };
+        let mut turn = Turn {
+            now,
+            kept,
+            effects: Vec::new(),
+        };
         if self.members.version() < self.registry.version {
             // The version kept was an earlier one: who returned since then is not known here.
             self.take_registry(&mut turn, true);
@@ -99,7 +106,10 @@ impl Federation {
             }
             Input::Link { org, up } => self.link(&mut turn, org, up),
         }
-        if self.next_chore.is_none_or(|due| due <= now || due.since(now) > CHORE_PERIOD_MS) {
+        if self
+            .next_chore
+            .is_none_or(|due| due <= now || due.since(now) > CHORE_PERIOD_MS)
+        {
             self.next_chore = Some(now.plus(CHORE_PERIOD_MS));
             self.members.review(&self.registry, now, &mut self.ledger);
             self.purge(&mut turn);
@@ -149,7 +159,10 @@ impl Federation {
     }
 
     fn receive(&mut self, turn: &mut Turn<'_>, from: &OrgId, message: IndexMessage) {
-        let active = self.registry.member(from).is_some_and(|member| member.standing == Standing::Active);
+        let active = self
+            .registry
+            .member(from)
+            .is_some_and(|member| member.standing == Standing::Active);
         if !active || *from == self.config.me {
             return;
         }
@@ -206,14 +219,20 @@ impl Federation {
 
 /// Whether somebody takes part in `next` who was known, and out, in `last`.
 fn returns(last: &Registry, next: &Registry) -> bool {
-    let out = |org: &OrgId| last.member(org).is_some_and(|member| member.standing != Standing::Active);
+    let out = |org: &OrgId| {
+        last.member(org)
+            .is_some_and(|member| member.standing != Standing::Active)
+    };
     next.active().any(|member| out(&member.org))
 }
 
 /// The planted confusion of who owns a key: the signer's nodes are taken for the owner's.
 fn confused(registry: &Registry, signer: &OrgId, owner: &OrgId) -> Registry {
     let mut registry = registry.clone();
-    let nodes = registry.member(signer).map(|member| member.nodes.clone()).unwrap_or_default();
+    let nodes = registry
+        .member(signer)
+        .map(|member| member.nodes.clone())
+        .unwrap_or_default();
     for member in &mut registry.members {
         if member.org == *signer {
             member.nodes.clear();

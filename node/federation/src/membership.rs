@@ -55,7 +55,9 @@ impl Membership {
             .unwrap_or_default();
         let mut heard = BTreeMap::new();
         for (key, value) in kept.scan(Table::Membership, HEARD_PREFIX, &[], HEARD_MAX) {
-            let org = key.strip_prefix(HEARD_PREFIX).and_then(|text| core::str::from_utf8(text).ok());
+            let org = key
+                .strip_prefix(HEARD_PREFIX)
+                .and_then(|text| core::str::from_utf8(text).ok());
             let version: Option<[u8; 8]> = value.try_into().ok();
             if let (Some(Ok(org)), Some(version)) = (org.map(OrgId::parse), version) {
                 heard.insert(org, u64::from_be_bytes(version));
@@ -80,7 +82,9 @@ impl Membership {
     /// was not placed while it was out, so a holder that settled without it starts anew.
     pub(crate) fn take(&mut self, registry: &Registry, returned: bool, now: Millis, ledger: &mut Ledger) -> bool {
         let set = HolderSet::of(registry, now);
-        let gap = self.current().is_some_and(|last| set.version != last.version.saturating_add(1));
+        let gap = self
+            .current()
+            .is_some_and(|last| set.version != last.version.saturating_add(1));
         let skipped = gap || (returned && self.current().is_some());
         if skipped {
             // INVARIANT: what lay where under a version never seen, or was published by a member that was
@@ -133,10 +137,21 @@ impl Membership {
     /// Settles and forgets what time and announcements allow.
     pub(crate) fn review(&mut self, registry: &Registry, now: Millis, ledger: &mut Ledger) {
         let before = self.known.clone();
-        let life = registry.policy.record_life_ms.saturating_add(CLOCK_SKEW_MS_MAX.saturating_mul(2));
+        let life = registry
+            .policy
+            .record_life_ms
+            .saturating_add(CLOCK_SKEW_MS_MAX.saturating_mul(2));
         let version = self.version();
-        let all_heard = registry.active().all(|member| self.heard.get(&member.org) == Some(&version));
-        let aged = self.known.sets.iter().rev().find(|set| now.since(set.taken) >= life).map(|set| set.version);
+        let all_heard = registry
+            .active()
+            .all(|member| self.heard.get(&member.org) == Some(&version));
+        let aged = self
+            .known
+            .sets
+            .iter()
+            .rev()
+            .find(|set| now.since(set.taken) >= life)
+            .map(|set| set.version);
         self.known.settled = self.known.settled.max(aged);
         if all_heard {
             self.known.settled = Some(version);
@@ -154,7 +169,9 @@ impl Membership {
 
     /// Whether this node, a holder of `key` now, holds everything acknowledged under it.
     pub(crate) fn whole(&self, key: &IndexKey, me: &OrgId) -> bool {
-        let Some(settled) = self.known.settled else { return false };
+        let Some(settled) = self.known.settled else {
+            return false;
+        };
         if settled >= self.version() {
             return true;
         }

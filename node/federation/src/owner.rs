@@ -22,7 +22,9 @@ use crate::config::{
 };
 use crate::machine::{Federation, Turn};
 use crate::port::{Decline, Effect, PublishId, RequestId};
-use crate::table::{After, Entry, Kept, RecordKey, Table, index_key, lane_key, lane_prefix, record_key, timed, untimed};
+use crate::table::{
+    After, Entry, Kept, RecordKey, Table, index_key, lane_key, lane_prefix, record_key, timed, untimed,
+};
 
 mod lane;
 
@@ -64,18 +66,27 @@ pub(crate) struct Owner {
 #[must_use]
 pub fn renewal(record: &IndexRecord, sequence: Sequence, now: Millis, policy: &RegionPolicy) -> IndexRecord {
     let expires = now.plus(policy.record_life_ms).max(record.expires);
-    IndexRecord { sequence, expires, ..record.clone() }
+    IndexRecord {
+        sequence,
+        expires,
+        ..record.clone()
+    }
 }
 
 /// The wait before attempt number `attempt` is repeated.
 pub(crate) fn back_off(attempt: u32, first: u64, most: u64) -> u64 {
-    first.saturating_mul(1_u64.checked_shl(attempt.min(16)).unwrap_or(u64::MAX)).min(most)
+    first
+        .saturating_mul(1_u64.checked_shl(attempt.min(16)).unwrap_or(u64::MAX))
+        .min(most)
 }
 
 impl Owner {
     /// Starts with the outbox as it was kept.
     pub(crate) fn restore(config: &Config, registry: &Registry, _kept: &dyn Kept) -> Self {
-        let mut owner = Self { placing: Some((Vec::new(), Millis(0))), ..Self::default() };
+        let mut owner = Self {
+            placing: Some((Vec::new(), Millis(0))),
+            ..Self::default()
+        };
         for member in registry.active().filter(|member| member.org != config.me) {
             owner.lanes.insert(member.org.clone(), Lane::with_backlog());
         }
@@ -100,7 +111,10 @@ impl Federation {
     /// Takes a publish: outbox first, then holders.
     pub(crate) fn publish(&mut self, turn: &mut Turn<'_>, id: PublishId, records: &[VerifiedRecord]) {
         if let Err(why) = self.admit(turn, id, records) {
-            turn.emit(Effect::Declined { request: RequestId::Publish(id), why });
+            turn.emit(Effect::Declined {
+                request: RequestId::Publish(id),
+                why,
+            });
             return;
         }
         let mut needs = BTreeMap::new();
@@ -110,7 +124,14 @@ impl Federation {
             let sequence = verified.record().sequence;
             self.own(turn, &key, verified);
             self.owner.waiting.entry(key.clone()).or_default().insert(id);
-            needs.insert(key.clone(), Need { sequence, durable: false, votes: BTreeMap::new() });
+            needs.insert(
+                key.clone(),
+                Need {
+                    sequence,
+                    durable: false,
+                    votes: BTreeMap::new(),
+                },
+            );
             written.push((key, sequence));
         }
         self.owner.open.insert(id, needs);
@@ -173,14 +194,20 @@ impl Federation {
         if let Some(before) = self.own_entry(turn, key) {
             self.ledger.write(Table::OwnDue, timed(self.due(&before), key), None);
         }
-        self.ledger.write(Table::OwnDue, timed(self.due(&entry), key), Some(Vec::new()));
+        self.ledger
+            .write(Table::OwnDue, timed(self.due(&entry), key), Some(Vec::new()));
         self.ledger.write(Table::Own, key.clone(), Some(entry.encode()));
-        let holders = self.members.current().map(|set| set.place(&verified.record().key)).unwrap_or_default();
+        let holders = self
+            .members
+            .current()
+            .map(|set| set.place(&verified.record().key))
+            .unwrap_or_default();
         for holder in holders {
             if holder == self.config.me {
                 let _ = self.hold(turn, verified);
             } else {
-                self.ledger.write(Table::Outbox, lane_key(&holder, key), Some(Vec::new()));
+                self.ledger
+                    .write(Table::Outbox, lane_key(&holder, key), Some(Vec::new()));
             }
         }
     }
@@ -195,7 +222,9 @@ impl Federation {
     }
 
     pub(crate) fn own_entry(&self, turn: &Turn<'_>, key: &[u8]) -> Option<Entry> {
-        self.ledger.get(turn.kept, Table::Own, key).and_then(|bytes| Entry::decode(&bytes))
+        self.ledger
+            .get(turn.kept, Table::Own, key)
+            .and_then(|bytes| Entry::decode(&bytes))
     }
 
     /// Own versions became durable here: they may travel now, and the own copy counts.
@@ -223,7 +252,10 @@ impl Federation {
                 continue;
             }
             if self.members.current().is_some_and(|set| set.places_at(&place, &me)) {
-                let held = self.ledger.get(turn.kept, Table::Held, &key).and_then(|bytes| Entry::decode(&bytes));
+                let held = self
+                    .ledger
+                    .get(turn.kept, Table::Held, &key)
+                    .and_then(|bytes| Entry::decode(&bytes));
                 if held.is_some_and(|entry| entry.sequence >= sequence) {
                     self.vote(turn, &me, &key, sequence, Vote::Held);
                 }
@@ -235,9 +267,13 @@ impl Federation {
 
     /// A holder has spoken about one record: perhaps a publish is now acknowledged.
     fn vote(&mut self, turn: &mut Turn<'_>, from: &OrgId, key: &RecordKey, sequence: Sequence, vote: Vote) {
-        let Some(publishes) = self.owner.waiting.get(key).cloned() else { return };
+        let Some(publishes) = self.owner.waiting.get(key).cloned() else {
+            return;
+        };
         for id in publishes {
-            let Some(need) = self.owner.open.get_mut(&id).and_then(|needs| needs.get_mut(key)) else { continue };
+            let Some(need) = self.owner.open.get_mut(&id).and_then(|needs| needs.get_mut(key)) else {
+                continue;
+            };
             if vote == Vote::Held && need.sequence > sequence {
                 continue;
             }
@@ -266,7 +302,11 @@ impl Federation {
             if publishes.is_empty() {
                 self.owner.waiting.remove(key);
                 let forgets = self.config.has(Planted::OutboxForgotten);
-                self.owner.lanes.values_mut().filter(|_| !forgets).for_each(|lane| lane.relax(key));
+                self.owner
+                    .lanes
+                    .values_mut()
+                    .filter(|_| !forgets)
+                    .for_each(|lane| lane.relax(key));
             }
         }
     }
@@ -289,23 +329,37 @@ impl Federation {
                 };
                 voted = voted.saturating_add(u64::from(counts));
             }
-            let needed = if in_force { set.write_quorum } else { set.write_quorum.min(reachable) };
+            let needed = if in_force {
+                set.write_quorum
+            } else {
+                set.write_quorum.min(reachable)
+            };
             voted >= needed
         })
     }
 
     pub(crate) fn is_active(&self, org: &OrgId) -> bool {
-        self.registry.member(org).is_some_and(|member| member.standing == Standing::Active)
+        self.registry
+            .member(org)
+            .is_some_and(|member| member.standing == Standing::Active)
     }
 
     /// The registry changed: lanes follow the members, own records are placed anew, quorums are counted anew.
     pub(crate) fn owner_registry_changed(&mut self, turn: &mut Turn<'_>) {
         let me = self.config.me.clone();
-        let active: BTreeSet<OrgId> =
-            self.registry.active().map(|member| member.org.clone()).filter(|org| *org != me).collect();
+        let active: BTreeSet<OrgId> = self
+            .registry
+            .active()
+            .map(|member| member.org.clone())
+            .filter(|org| *org != me)
+            .collect();
         self.owner.lanes.retain(|org, _| active.contains(org));
         for org in active {
-            self.owner.lanes.entry(org).or_insert_with(Lane::with_backlog).announce_anew();
+            self.owner
+                .lanes
+                .entry(org)
+                .or_insert_with(Lane::with_backlog)
+                .announce_anew();
         }
         self.owner.placing = Some((Vec::new(), Millis(0)));
         let open = self.owner.open.values().flatten().filter(|(_, need)| need.durable);
@@ -315,8 +369,12 @@ impl Federation {
 
     /// Places own records under the set in force, a bounded number at a time.
     fn place_own(&mut self, turn: &mut Turn<'_>) {
-        let Some((cursor, at)) = self.owner.placing.clone() else { return };
-        let Some(current) = self.members.current().cloned() else { return };
+        let Some((cursor, at)) = self.owner.placing.clone() else {
+            return;
+        };
+        let Some(current) = self.members.current().cloned() else {
+            return;
+        };
         if at > turn.now {
             return;
         }
@@ -325,14 +383,16 @@ impl Federation {
         let page = if like {
             Vec::new()
         } else {
-            self.ledger.scan(turn.kept, Table::Own, &[], &cursor, PLACE_RECORDS_PER_CHORE_MAX)
+            self.ledger
+                .scan(turn.kept, Table::Own, &[], &cursor, PLACE_RECORDS_PER_CHORE_MAX)
         };
         for (key, value) in &page {
             let Some(place) = index_key(key) else { continue };
             let had = before.as_ref().map(|set| set.place(&place)).unwrap_or_default();
             for holder in current.place(&place).into_iter().filter(|holder| !had.contains(holder)) {
                 if holder != self.config.me {
-                    self.ledger.write(Table::Outbox, lane_key(&holder, key), Some(Vec::new()));
+                    self.ledger
+                        .write(Table::Outbox, lane_key(&holder, key), Some(Vec::new()));
                     if let Some(lane) = self.owner.lanes.get_mut(&holder) {
                         lane.add(key, false);
                     }
@@ -385,7 +445,8 @@ impl Federation {
                 Some(entry) if !entry.tombstone => {
                     // The region changed the record life: the record is due at another time now.
                     self.ledger.write(Table::OwnDue, place, None);
-                    self.ledger.write(Table::OwnDue, timed(self.due(&entry), &key), Some(Vec::new()));
+                    self.ledger
+                        .write(Table::OwnDue, timed(self.due(&entry), &key), Some(Vec::new()));
                 }
                 Some(_) => {
                     self.ledger.write(Table::OwnDue, place, None);

@@ -34,7 +34,10 @@ impl HolderSet {
     /// The holder set of a registry.
     #[must_use]
     pub fn of(registry: &Registry, taken: Millis) -> Self {
-        let holders: Vec<OrgId> = registry.with_role(MemberRole::IndexHolder).map(|member| member.org.clone()).collect();
+        let holders: Vec<OrgId> = registry
+            .with_role(MemberRole::IndexHolder)
+            .map(|member| member.org.clone())
+            .collect();
         let count = holders.len();
         Self {
             version: registry.version,

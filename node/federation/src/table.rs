@@ -36,7 +36,13 @@ pub enum Table {
 impl Table {
     /// Every table, in the order of their numbers.
     pub const ALL: [Self; 7] = [
-        Self::Held, Self::HeldExpiry, Self::HeldCount, Self::Own, Self::OwnDue, Self::Outbox, Self::Membership,
+        Self::Held,
+        Self::HeldExpiry,
+        Self::HeldCount,
+        Self::Own,
+        Self::OwnDue,
+        Self::Outbox,
+        Self::Membership,
     ];
 
     /// Name in the table catalogue of a shell.
@@ -80,7 +86,12 @@ pub(crate) type RecordKey = Vec<u8>;
 /// The table key of a record.
 #[must_use]
 pub fn record_key(id: &RecordId) -> Vec<u8> {
-    [id.key.as_bytes().as_slice(), id.handle.as_bytes().as_slice(), id.owner.as_str().as_bytes()].concat()
+    [
+        id.key.as_bytes().as_slice(),
+        id.handle.as_bytes().as_slice(),
+        id.owner.as_str().as_bytes(),
+    ]
+    .concat()
 }
 
 /// The index key that a record key starts with.
@@ -210,7 +221,11 @@ impl Ledger {
 
     /// Runs `after` when everything written so far is durable; gives it back when it already is.
     pub(crate) fn defer(&mut self, after: After) -> Option<After> {
-        let wait = if self.batch.is_empty() { self.written.last_key_value().map(|(id, _)| *id) } else { Some(self.next) };
+        let wait = if self.batch.is_empty() {
+            self.written.last_key_value().map(|(id, _)| *id)
+        } else {
+            Some(self.next)
+        };
         match wait {
             Some(id) => {
                 self.after.entry(id).or_default().push(after);
@@ -232,7 +247,10 @@ impl Ledger {
         }
         let id = PersistId(self.next);
         self.next = self.next.saturating_add(1);
-        Some(Effect::Persist { id, changes: core::mem::take(&mut self.batch) })
+        Some(Effect::Persist {
+            id,
+            changes: core::mem::take(&mut self.batch),
+        })
     }
 
     /// Everything up to `id` is durable: what now happens.
@@ -247,7 +265,10 @@ impl Ledger {
             }
         }
         let open = self.after.split_off(&later);
-        core::mem::replace(&mut self.after, open).into_values().flatten().collect()
+        core::mem::replace(&mut self.after, open)
+            .into_values()
+            .flatten()
+            .collect()
     }
 
     /// Reads a key as this machine last wrote it.
@@ -260,7 +281,12 @@ impl Ledger {
 
     /// Scans as [`Kept::scan`] does, with the writes on their way laid over.
     pub(crate) fn scan(
-        &self, kept: &dyn Kept, table: Table, prefix: &[u8], from: &[u8], max: usize,
+        &self,
+        kept: &dyn Kept,
+        table: Table,
+        prefix: &[u8],
+        from: &[u8],
+        max: usize,
     ) -> Vec<(Vec<u8>, Vec<u8>)> {
         let start = if from > prefix { from } else { prefix };
         let over: Vec<(&Vec<u8>, &Option<Vec<u8>>)> = self

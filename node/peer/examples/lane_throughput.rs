@@ -63,12 +63,20 @@ impl LaneServer for Source {
 }
 
 fn one_thread() -> Runtime {
-    Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap()
+    Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
 }
 
 /// Time to receive everything over the lane.
 async fn lane(lane: &Lane, node: NodeKey, size: u64) -> Duration {
-    let ask = Ask { ticket: Ticket::new([1; 32]), item: Item::Document, from: 0 };
+    let ask = Ask {
+        ticket: Ticket::new([1; 32]),
+        item: Item::Document,
+        from: 0,
+    };
     let start = Instant::now();
     let mut stream = lane.fetch(node, ask, Duration::from_secs(10)).await.unwrap();
     let mut total = 0;
@@ -118,7 +126,9 @@ fn main() {
 
     let custodian = rig::trust(&region, region.node(B));
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
-    let listener = sender.block_on(LaneListener::start(any, custodian, Arc::new(Source(size)))).unwrap();
+    let listener = sender
+        .block_on(LaneListener::start(any, custodian, Arc::new(Source(size))))
+        .unwrap();
     region.registry.members[1].nodes[0].bulk = Some(listener.local_addr().to_string());
     let asker = Lane::new(rig::trust(&region, region.node(A))).unwrap();
 

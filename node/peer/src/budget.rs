@@ -34,7 +34,11 @@ impl Budgets {
         used.streams = used.streams.saturating_add(1);
         used.bytes = total;
         drop(members);
-        Some(InFlight { budgets: self.clone(), org: org.clone(), bytes })
+        Some(InFlight {
+            budgets: self.clone(),
+            org: org.clone(),
+            bytes,
+        })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<OrgId, Used>> {
@@ -84,7 +88,10 @@ mod tests {
     #[test]
     fn a_member_has_so_many_requests_and_bytes_and_no_more() {
         let budgets = Budgets::default();
-        let (one, two) = (OrgId::parse("urn:oid:2.999.1").unwrap(), OrgId::parse("urn:oid:2.999.2").unwrap());
+        let (one, two) = (
+            OrgId::parse("urn:oid:2.999.1").unwrap(),
+            OrgId::parse("urn:oid:2.999.2").unwrap(),
+        );
         let mut held: Vec<_> = (0..STREAMS_MAX).map(|_| budgets.take(&one, 1).unwrap()).collect();
         assert!(budgets.take(&one, 1).is_none());
         assert!(budgets.take(&two, 1).is_some(), "another member's budget is its own");

@@ -70,9 +70,15 @@ async fn read<T: AsyncRead + Unpin>(io: &mut T) -> io::Result<Vec<u8>> {
 }
 
 async fn write<T: AsyncWrite + Unpin>(io: &mut T, frame: &[u8]) -> io::Result<()> {
-    let length = u32::try_from(frame.len()).ok().filter(|_| frame.len() <= FRAME_BYTES_MAX).ok_or_else(|| {
-        io::Error::new(io::ErrorKind::InvalidInput, format!("a frame of {} bytes cannot be sent", frame.len()))
-    })?;
+    let length = u32::try_from(frame.len())
+        .ok()
+        .filter(|_| frame.len() <= FRAME_BYTES_MAX)
+        .ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("a frame of {} bytes cannot be sent", frame.len()),
+            )
+        })?;
     io.write_all(&length.to_be_bytes()).await?;
     io.write_all(frame).await?;
     io.flush().await

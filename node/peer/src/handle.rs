@@ -119,10 +119,15 @@ impl Peers {
         let deadline = deadline.min(Duration::from_millis(DEADLINE_MS_MAX));
         let (reply, answer) = oneshot::channel();
         let exchange = async {
-            self.commands.send(Command::Request { node, frame, reply }).await.map_err(|_| PeerFailure::Closed)?;
+            self.commands
+                .send(Command::Request { node, frame, reply })
+                .await
+                .map_err(|_| PeerFailure::Closed)?;
             answer.await.unwrap_or(Err(PeerFailure::Closed))
         };
-        tokio::time::timeout(deadline, exchange).await.unwrap_or(Err(PeerFailure::TimedOut))
+        tokio::time::timeout(deadline, exchange)
+            .await
+            .unwrap_or(Err(PeerFailure::TimedOut))
     }
 
     /// Puts a membership in force: channels of keys that are no longer active are cut before this returns (bounded by

@@ -75,9 +75,7 @@ impl Link {
 
     /// Whether a dial is due without a request.
     pub fn due(&mut self, now: Instant) -> bool {
-        let due = self.connections == 0
-            && !self.dialling
-            && self.not_before.is_none_or(|not_before| now >= not_before);
+        let due = self.connections == 0 && !self.dialling && self.not_before.is_none_or(|not_before| now >= not_before);
         self.dialling |= due;
         due
     }
@@ -119,7 +117,9 @@ impl Link {
         if self.failures == 0 {
             self.since = Some(at);
         }
-        let pause = BACK_OFF_MS_MIN.saturating_mul(1 << self.failures.min(16)).min(BACK_OFF_MS_MAX);
+        let pause = BACK_OFF_MS_MIN
+            .saturating_mul(1 << self.failures.min(16))
+            .min(BACK_OFF_MS_MAX);
         self.not_before = now.checked_add(Duration::from_millis(pause));
         self.failures = self.failures.saturating_add(1);
         let failure = match failure {
@@ -163,7 +163,10 @@ mod tests {
         assert!(matches!(link.step(start), Step::Dial));
         assert!(matches!(link.step(start), Step::Wait));
         let (reply, mut answer) = oneshot::channel();
-        link.wait(Waiting { frame: Vec::new(), reply });
+        link.wait(Waiting {
+            frame: Vec::new(),
+            reply,
+        });
         link.failed(UNREACHABLE, Millis(5), start);
         let since = PeerFailure::Unreachable { since: Some(Millis(5)) };
         assert_eq!(answer.try_recv().unwrap(), Err(since));
@@ -181,7 +184,10 @@ mod tests {
         let (mut link, start) = (Link::default(), Instant::now());
         assert!(link.due(start) && !link.due(start));
         link.failed(PeerFailure::Refused(CertificateRefusal::Revoked), Millis(5), start);
-        assert!(matches!(link.step(start), Step::Fail(PeerFailure::Refused(CertificateRefusal::Revoked))));
+        assert!(matches!(
+            link.step(start),
+            Step::Fail(PeerFailure::Refused(CertificateRefusal::Revoked))
+        ));
         link.up(Millis(7));
         assert!(matches!(link.step(start), Step::Send));
         link.down(0, Millis(8));

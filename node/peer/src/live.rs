@@ -50,8 +50,20 @@ impl LiveTable {
         let mut channels = self.lock();
         let id = channels.next;
         channels.next = id.wrapping_add(1);
-        channels.open.insert(id, Channel { node, chain, side, cut: cut.clone() });
-        LiveChannel { table: Arc::clone(self), id, cut }
+        channels.open.insert(
+            id,
+            Channel {
+                node,
+                chain,
+                side,
+                cut: cut.clone(),
+            },
+        );
+        LiveChannel {
+            table: Arc::clone(self),
+            id,
+            cut,
+        }
     }
 
     /// Judges every channel again and cuts those that no longer hold.
@@ -78,7 +90,11 @@ impl LiveTable {
     pub(crate) async fn gone(&self, nodes: &[NodeKey]) {
         loop {
             let closed = self.closed.notified();
-            let left = self.lock().open.values().any(|one| one.cut.is_cancelled() && nodes.contains(&one.node));
+            let left = self
+                .lock()
+                .open
+                .values()
+                .any(|one| one.cut.is_cancelled() && nodes.contains(&one.node));
             if !left {
                 return;
             }
@@ -89,7 +105,11 @@ impl LiveTable {
     /// Number of live channels with a node.
     #[must_use]
     pub fn count(&self, node: &NodeKey) -> usize {
-        self.lock().open.values().filter(|channel| channel.node == *node).count()
+        self.lock()
+            .open
+            .values()
+            .filter(|channel| channel.node == *node)
+            .count()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Channels> {
@@ -109,7 +129,11 @@ impl LiveChannel {
     /// Wraps the stream of this channel.
     pub(crate) fn guard<S>(self, stream: S) -> Guarded<S> {
         let wait = Box::pin(self.cut.clone().cancelled_owned());
-        Guarded { stream, wait, channel: self }
+        Guarded {
+            stream,
+            wait,
+            channel: self,
+        }
     }
 }
 

@@ -58,7 +58,11 @@ const IDLE_MS_MAX: u64 = 365 * 24 * 60 * 60 * 1000;
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Send a frame.
-    Request { node: NodeKey, frame: Vec<u8>, reply: Reply },
+    Request {
+        node: NodeKey,
+        frame: Vec<u8>,
+        reply: Reply,
+    },
     /// Addresses of a node were looked up.
     Resolved { node: NodeKey, addresses: Vec<Multiaddr> },
     /// A membership came in force.
@@ -178,7 +182,9 @@ fn behaviour() -> Behaviour {
 /// Binds and waits for the port.
 async fn listen(swarm: &mut Swarm<Behaviour>, address: SocketAddr) -> Result<SocketAddr, StartError> {
     let failed = |reason: String| StartError::Listen { address, reason };
-    swarm.listen_on(multiaddr(address)).map_err(|error| failed(error.to_string()))?;
+    swarm
+        .listen_on(multiaddr(address))
+        .map_err(|error| failed(error.to_string()))?;
     loop {
         match swarm.select_next_some().await {
             SwarmEvent::NewListenAddr { address: bound, .. } => {
@@ -190,7 +196,9 @@ async fn listen(swarm: &mut Swarm<Behaviour>, address: SocketAddr) -> Result<Soc
             }
             SwarmEvent::ListenerError { error, .. } => return Err(failed(error.to_string())),
             SwarmEvent::ListenerClosed { reason, .. } => {
-                let reason = reason.err().map_or_else(|| "the listener closed".to_owned(), |error| error.to_string());
+                let reason = reason
+                    .err()
+                    .map_or_else(|| "the listener closed".to_owned(), |error| error.to_string());
                 return Err(failed(reason));
             }
             _ => {}
@@ -274,7 +282,11 @@ impl Task {
 
     /// Looks the address of a node up, off the task.
     fn resolve(&self, node: NodeKey) {
-        let address = self.trust.membership().node(&node).and_then(|known| known.control.clone());
+        let address = self
+            .trust
+            .membership()
+            .node(&node)
+            .and_then(|known| known.control.clone());
         let commands = self.commands.clone();
         tokio::spawn(async move {
             let addresses = match address {
@@ -309,13 +321,17 @@ impl Task {
 
     fn dial_failed(&mut self, node: NodeKey, error: &DialError) {
         let at = self.trust.now();
-        self.links.entry(node).or_default().failed(failure(error), at, Instant::now());
+        self.links
+            .entry(node)
+            .or_default()
+            .failed(failure(error), at, Instant::now());
     }
 
     /// Drops what is known of nodes that are out.
     fn forget(&mut self) {
         let membership = self.trust.membership();
-        self.links.retain(|node, link| link.connections > 0 || membership.node(node).is_some_and(|known| known.active));
+        self.links
+            .retain(|node, link| link.connections > 0 || membership.node(node).is_some_and(|known| known.active));
     }
 
     fn on_tick(&mut self) {
@@ -326,9 +342,8 @@ impl Task {
         }
         let (membership, own) = (self.trust.membership(), self.trust.node());
         for (node, known) in membership.active() {
-            let due = *node != own
-                && known.control.is_some()
-                && self.links.entry(*node).or_default().due(Instant::now());
+            let due =
+                *node != own && known.control.is_some() && self.links.entry(*node).or_default().due(Instant::now());
             if due {
                 self.resolve(*node);
             }
@@ -365,12 +380,20 @@ impl Task {
                     self.send(node, waiting);
                 }
             }
-            SwarmEvent::ConnectionClosed { peer_id, num_established, .. } => {
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                num_established,
+                ..
+            } => {
                 let Some(node) = node_key(&peer_id) else { return };
                 tracing::info!(%node, left = num_established, "channel closed");
                 self.links.entry(node).or_default().down(num_established, at);
             }
-            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, .. } => {
+            SwarmEvent::OutgoingConnectionError {
+                peer_id: Some(peer),
+                error,
+                ..
+            } => {
                 if let Some(node) = node_key(&peer) {
                     tracing::info!(%node, %error, "dial failed");
                     self.dial_failed(node, &error);
@@ -395,10 +418,22 @@ impl Task {
 
     fn on_exchange(&mut self, event: Exchange<Vec<u8>, Vec<u8>>) {
         match event {
-            Exchange::Message { peer, message: Message::Request { request_id, request, channel }, .. } => {
+            Exchange::Message {
+                peer,
+                message:
+                    Message::Request {
+                        request_id,
+                        request,
+                        channel,
+                    },
+                ..
+            } => {
                 self.on_request(peer, request_id, request, channel);
             }
-            Exchange::Message { message: Message::Response { request_id, response }, .. } => {
+            Exchange::Message {
+                message: Message::Response { request_id, response },
+                ..
+            } => {
                 self.settle(request_id, Ok(response));
             }
             Exchange::OutboundFailure { request_id, error, .. } => {
@@ -414,7 +449,12 @@ impl Task {
                 };
                 self.settle(request_id, Err(failure));
             }
-            Exchange::InboundFailure { request_id, peer, error, .. } => {
+            Exchange::InboundFailure {
+                request_id,
+                peer,
+                error,
+                ..
+            } => {
                 tracing::info!(%peer, %error, "a request of another node failed");
                 self.sending.remove(&request_id);
             }
@@ -431,13 +471,7 @@ impl Task {
         }
     }
 
-    fn on_request(
-        &mut self,
-        peer: PeerId,
-        id: InboundRequestId,
-        frame: Vec<u8>,
-        channel: ResponseChannel<Vec<u8>>,
-    ) {
+    fn on_request(&mut self, peer: PeerId, id: InboundRequestId, frame: Vec<u8>, channel: ResponseChannel<Vec<u8>>) {
         let membership = self.trust.membership();
         let known = node_key(&peer).and_then(|node| membership.node(&node).map(|known| (node, known)));
         let Some((node, known)) = known.filter(|(_, known)| known.active) else {
@@ -449,7 +483,12 @@ impl Task {
             return self.refuse(channel, Refusal::Budget);
         };
         let (reply, answer) = oneshot::channel();
-        let request = InboundRequest { from: node, org: known.org.clone(), frame, reply };
+        let request = InboundRequest {
+            from: node,
+            org: known.org.clone(),
+            frame,
+            reply,
+        };
         if self.inbound.try_send(request).is_err() {
             return self.refuse(channel, Refusal::Busy);
         }
@@ -465,7 +504,13 @@ impl Task {
             return self.refuse(channel, Refusal::Failed);
         };
         in_flight.answer(frame.len());
-        if self.swarm.behaviour_mut().exchange.send_response(channel, frame).is_ok() {
+        if self
+            .swarm
+            .behaviour_mut()
+            .exchange
+            .send_response(channel, frame)
+            .is_ok()
+        {
             self.sending.insert(id, in_flight);
         }
     }
@@ -489,7 +534,9 @@ fn failure(error: &DialError) -> PeerFailure {
         };
     };
     let refusal = attempts.iter().find_map(|(_, attempt)| {
-        let libp2p::TransportError::Other(cause) = attempt else { return None };
+        let libp2p::TransportError::Other(cause) = attempt else {
+            return None;
+        };
         match cause.get_ref()?.downcast_ref::<ChannelError>()? {
             ChannelError::Upgrade(UpgradeError::Refused(refused)) => Some(refused.reason()),
             _ => None,

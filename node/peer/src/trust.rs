@@ -36,7 +36,11 @@ impl Trust {
     #[must_use]
     pub fn new(identity: Arc<IdentityCell>, membership: Arc<MembershipCell>, clock: Arc<dyn Clock>) -> Arc<Self> {
         let judge = Arc::new(Judge::new(membership, clock));
-        Arc::new(Self { identity, judge, live: Arc::new(LiveTable::default()) })
+        Arc::new(Self {
+            identity,
+            judge,
+            live: Arc::new(LiveTable::default()),
+        })
     }
 
     /// The node itself.
@@ -90,7 +94,10 @@ impl Trust {
         if !cut.is_empty() {
             let nodes: Vec<NodeKey> = cut.iter().map(|(node, _)| *node).collect();
             let gone = self.live.gone(&nodes);
-            if tokio::time::timeout(Duration::from_millis(CUT_MS_MAX), gone).await.is_err() {
+            if tokio::time::timeout(Duration::from_millis(CUT_MS_MAX), gone)
+                .await
+                .is_err()
+            {
                 tracing::warn!("cut channels did not close within {CUT_MS_MAX} ms; their bytes are discarded");
             }
         }
@@ -112,7 +119,9 @@ pub(crate) fn peer_id(node: &NodeKey) -> Option<PeerId> {
 /// The node of a libp2p name that [`peer_id`] made.
 pub(crate) fn node_key(peer: &PeerId) -> Option<NodeKey> {
     let hash: &Multihash<64> = peer.as_ref();
-    (hash.code() == SHA2_256).then(|| NodeKey::from_slice(hash.digest()).ok()).flatten()
+    (hash.code() == SHA2_256)
+        .then(|| NodeKey::from_slice(hash.digest()).ok())
+        .flatten()
 }
 
 #[cfg(test)]

@@ -60,7 +60,11 @@ impl NodeUpgrade {
     pub fn new(trust: Arc<Trust>) -> Result<Self, UpgradeError> {
         let server: Arc<ServerConfig> = trust.server(Channel::Control)?;
         let client: Arc<ClientConfig> = trust.client(Channel::Control)?;
-        Ok(Self { trust, acceptor: TlsAcceptor::from(server), connector: TlsConnector::from(client) })
+        Ok(Self {
+            trust,
+            acceptor: TlsAcceptor::from(server),
+            connector: TlsConnector::from(client),
+        })
     }
 
     /// Accepts a connection from `remote` and sends the verdict. Errors: every [`UpgradeError`], logged with its reason.
@@ -84,7 +88,11 @@ impl NodeUpgrade {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut stream = self.acceptor.accept(socket).await.map_err(|error| self.trust.failed(error))?;
+        let mut stream = self
+            .acceptor
+            .accept(socket)
+            .await
+            .map_err(|error| self.trust.failed(error))?;
         match self.trust.settle(stream.get_ref().1, Side::Client) {
             Ok((peer, channel)) => {
                 stream.write_all(&[ACCEPTED]).await.map_err(UpgradeError::Handshake)?;
@@ -92,7 +100,10 @@ impl NodeUpgrade {
                 Ok((peer, channel.guard(stream.into())))
             }
             Err(refusal) => {
-                stream.write_all(&[refusal.code()]).await.map_err(UpgradeError::Handshake)?;
+                stream
+                    .write_all(&[refusal.code()])
+                    .await
+                    .map_err(UpgradeError::Handshake)?;
                 stream.close().await.map_err(UpgradeError::Handshake)?;
                 Err(Refused::Theirs(refusal).into())
             }
@@ -103,12 +114,21 @@ impl NodeUpgrade {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut stream =
-            self.connector.connect(nameless(), socket).await.map_err(|error| self.trust.failed(error))?;
+        let mut stream = self
+            .connector
+            .connect(nameless(), socket)
+            .await
+            .map_err(|error| self.trust.failed(error))?;
         let mut verdict = [0_u8; 1];
-        stream.read_exact(&mut verdict).await.map_err(|error| self.trust.no_verdict(error))?;
+        stream
+            .read_exact(&mut verdict)
+            .await
+            .map_err(|error| self.trust.no_verdict(error))?;
         heard(verdict)?;
-        let (peer, channel) = self.trust.settle(stream.get_ref().1, Side::Server).map_err(Refused::Theirs)?;
+        let (peer, channel) = self
+            .trust
+            .settle(stream.get_ref().1, Side::Server)
+            .map_err(Refused::Theirs)?;
         Ok((peer, channel.guard(stream.into())))
     }
 }
@@ -157,11 +177,11 @@ pub(crate) fn nameless() -> ServerName<'static> {
     ServerName::IpAddress(IpAddr::V4(Ipv4Addr::UNSPECIFIED).into())
 }
 
-pub(crate) async fn limited<T>(
-    upgrade: impl Future<Output = Result<T, UpgradeError>>,
-) -> Result<T, UpgradeError> {
+pub(crate) async fn limited<T>(upgrade: impl Future<Output = Result<T, UpgradeError>>) -> Result<T, UpgradeError> {
     let limit = Duration::from_millis(HANDSHAKE_MS_MAX);
-    tokio::time::timeout(limit, upgrade).await.unwrap_or(Err(UpgradeError::TimedOut))
+    tokio::time::timeout(limit, upgrade)
+        .await
+        .unwrap_or(Err(UpgradeError::TimedOut))
 }
 
 /// Logs why a channel did not come up, on whichever side this is.
@@ -177,10 +197,18 @@ pub(crate) fn logged<T>(
                 Refused::Theirs(_) => "this-node",
                 Refused::Ours(_) => "other-node",
             };
-            tracing::warn!(remote, direction, by, reason = refused.reason().word(), "channel refused");
+            tracing::warn!(
+                remote,
+                direction,
+                by,
+                reason = refused.reason().word(),
+                "channel refused"
+            );
         }
         Err(error) => {
-            let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+            let cause = std::error::Error::source(error)
+                .map(ToString::to_string)
+                .unwrap_or_default();
             tracing::info!(remote, direction, %error, cause, "no channel");
         }
     }

@@ -6,7 +6,7 @@ mod rig;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{AsyncReadExt as _, AsyncWriteExt as _, StreamExt as _};
+use futures::AsyncWriteExt as _;
 use hie_node_peer::budget::STREAMS_MAX;
 use hie_node_peer::failure::PeerFailure;
 use hie_node_peer::handle::{InboundRequest, PeerConfig, Peers};
@@ -18,7 +18,6 @@ use hie_protocol::message::Response;
 use hie_protocol::refusal::Refusal;
 use hie_protocol::registry::Standing;
 use hie_protocol::sign::Signer as _;
-use libp2p::swarm::SwarmEvent;
 use tokio::sync::mpsc;
 
 use rig::{A, B, Log, region, trust};
@@ -32,7 +31,11 @@ async fn listening(
 ) -> (Peers, mpsc::Receiver<InboundRequest>, NodeKey) {
     let node = identity.node();
     let listen = Some("127.0.0.1:0".parse().unwrap());
-    let config = PeerConfig { listen, trust: trust(region, identity), keep_connected: false };
+    let config = PeerConfig {
+        listen,
+        trust: trust(region, identity),
+        keep_connected: false,
+    };
     let (peers, requests) = Peers::start(config).await.unwrap();
     let address = peers.local_addr().unwrap().to_string();
     for entry in region.registry.members.iter_mut().flat_map(|member| &mut member.nodes) {
@@ -45,7 +48,11 @@ async fn listening(
 
 /// A node that only dials.
 async fn dialling(region: &region::Region, identity: NodeIdentity) -> Peers {
-    let config = PeerConfig { listen: None, trust: trust(region, identity), keep_connected: false };
+    let config = PeerConfig {
+        listen: None,
+        trust: trust(region, identity),
+        keep_connected: false,
+    };
     Peers::start(config).await.unwrap().0
 }
 
@@ -78,7 +85,10 @@ async fn spec_p_chan_two_nodes_talk() {
     request.reply.send(b"answer".to_vec()).unwrap();
     assert_eq!(asked.await.unwrap(), Ok(b"answer".to_vec()));
     let status = dialler.status().await;
-    assert!(status.len() == 1 && status[0].connected && status[0].since.is_some(), "{status:?}");
+    assert!(
+        status.len() == 1 && status[0].connected && status[0].since.is_some(),
+        "{status:?}"
+    );
 
     // The acceptor has no address of the dialler, yet reaches it through the open channel.
     echo(requests);
@@ -86,7 +96,10 @@ async fn spec_p_chan_two_nodes_talk() {
     assert_eq!(dialler.request(b, large.clone(), LONG).await, Ok(large));
     let status = acceptor.status().await;
     assert!(status[0].connected, "{status:?}");
-    assert_eq!(dialler.request(b, vec![0; FRAME_BYTES_MAX + 1], LONG).await, Err(PeerFailure::TooLarge));
+    assert_eq!(
+        dialler.request(b, vec![0; FRAME_BYTES_MAX + 1], LONG).await,
+        Err(PeerFailure::TooLarge)
+    );
     dialler.shutdown().await;
     assert_eq!(dialler.request(b, Vec::new(), LONG).await, Err(PeerFailure::Closed));
 }
@@ -96,7 +109,11 @@ async fn a_node_that_dials_out_only_is_reached_through_its_channel() {
     let mut region = region::Region::new();
     let identity = region.node(B);
     let (acceptor, _requests, b) = listening(&mut region, identity).await;
-    let config = PeerConfig { listen: None, trust: trust(&region, region.node(A)), keep_connected: true };
+    let config = PeerConfig {
+        listen: None,
+        trust: trust(&region, region.node(A)),
+        keep_connected: true,
+    };
     let (dialler, requests) = Peers::start(config).await.unwrap();
     echo(requests);
     let a = region.node(A).node();
@@ -110,7 +127,9 @@ type Case = (CertificateRefusal, fn(&mut region::Region) -> NodeIdentity);
 const CASES: [Case; 7] = [
     (CertificateRefusal::ForeignAuthority, |_| region::Region::new().node(A)),
     (CertificateRefusal::SelfSigned, |region| region.self_signed(A)),
-    (CertificateRefusal::Expired, |region| region.reissued(A, (region::NOW.0 - 9 * region::DAY, region::NOW.0 - 1))),
+    (CertificateRefusal::Expired, |region| {
+        region.reissued(A, (region::NOW.0 - 9 * region::DAY, region::NOW.0 - 1))
+    }),
     (CertificateRefusal::NotYetValid, |region| {
         region.reissued(A, (region::NOW.0 + 1000, region::NOW.0 + 9 * region::DAY))
     }),
@@ -143,7 +162,10 @@ async fn spec_p_tls_a_bad_dialler_never_completes_and_both_logs_say_why() {
         assert!(!log.text().contains("channel up"), "{}", log.text());
         assert!(requests.try_recv().is_err());
         // In back-off it fails at once with the same reason.
-        assert_eq!(dialler.request(b, Vec::new(), LONG).await, Err(PeerFailure::Refused(why)));
+        assert_eq!(
+            dialler.request(b, Vec::new(), LONG).await,
+            Err(PeerFailure::Refused(why))
+        );
         assert!(acceptor.status().await.iter().all(|status| !status.connected));
     }
 }
@@ -163,7 +185,10 @@ async fn spec_p_tls_a_bad_acceptor_is_refused_by_the_dialler_and_both_logs_say_w
         region.registry.members[0].nodes[0].control = Some(address);
         let dialler = dialling(&region, region.node(B)).await;
         let a = region.node(A).node();
-        assert_eq!(dialler.request(a, Vec::new(), LONG).await, Err(PeerFailure::Refused(why)));
+        assert_eq!(
+            dialler.request(a, Vec::new(), LONG).await,
+            Err(PeerFailure::Refused(why))
+        );
         let heard = format!("direction=\"accepting\" by=\"other-node\" reason=\"{}\"", why.word());
         rig::until(LONG, async || log.text().contains(&heard).then_some(())).await;
         let judged = format!("direction=\"dialling\" by=\"this-node\" reason=\"{}\"", why.word());
@@ -171,57 +196,44 @@ async fn spec_p_tls_a_bad_acceptor_is_refused_by_the_dialler_and_both_logs_say_w
     }
 }
 
+/// What a stock libp2p peer says first, in the clear: multistream-select and the security protocols it offers.
+const STOCK_PREFACE: &[u8] = b"\x13/multistream/1.0.0\n\x0b/tls/1.0.0\n\x07/noise\n";
+
 #[tokio::test]
 async fn spec_p_tls_a_stock_libp2p_peer_cannot_complete() {
     let mut region = region::Region::new();
     let identity = region.node(B);
     let log = Log::start();
     let (acceptor, _requests, _) = listening(&mut region, identity).await;
-    let address = acceptor.local_addr().unwrap();
-    let mut stock = libp2p::SwarmBuilder::with_new_identity()
-        .with_tokio()
-        .with_tcp(libp2p::tcp::Config::default(), libp2p::tls::Config::new, libp2p::yamux::Config::default)
-        .unwrap()
-        .with_behaviour(|_| libp2p::ping::Behaviour::default())
-        .unwrap()
-        .build();
-    let target: libp2p::Multiaddr = format!("/ip4/127.0.0.1/tcp/{}", address.port()).parse().unwrap();
-    stock.dial(target).unwrap();
-    loop {
-        match stock.select_next_some().await {
-            SwarmEvent::OutgoingConnectionError { .. } => break,
-            SwarmEvent::ConnectionEstablished { .. } => panic!("a stock peer got in"),
-            _ => {}
-        }
-    }
-    // Its TLS alone, without what it negotiates in the clear, does not get in either.
-    let keys = libp2p::identity::Keypair::generate_ed25519();
-    let upgrade = libp2p::tls::Config::new(&keys).unwrap();
-    let socket = tokio::net::TcpStream::connect(address).await.unwrap();
-    let socket = tokio_util::compat::TokioAsyncReadCompatExt::compat(socket);
-    let upgraded = libp2p::core::upgrade::OutboundConnectionUpgrade::upgrade_outbound(upgrade, socket, "/tls/1.0.0");
-    if let Ok((_, mut stream)) = upgraded.await {
-        let mut verdict = [0; 1];
-        assert!(stream.read_exact(&mut verdict).await.is_err());
-    }
-    assert!(!log.text().contains("channel up") && log.text().contains("no channel"), "{}", log.text());
+    let mut stock = tokio::net::TcpStream::connect(acceptor.local_addr().unwrap())
+        .await
+        .unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut stock, STOCK_PREFACE)
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    let _reset = tokio::io::AsyncReadExt::read_to_end(&mut stock, &mut answer).await;
+    assert!(
+        !answer.windows(12).any(|part| part == b"/multistream"),
+        "the node negotiated in the clear"
+    );
+    rig::until(LONG, async || log.text().contains("no channel").then_some(())).await;
+    assert!(!log.text().contains("channel up"), "{}", log.text());
 
     // Nor does a stock listener at a member's address pass for the member.
-    stock.listen_on("/ip4/127.0.0.1/tcp/0".parse().unwrap()).unwrap();
-    let bound = loop {
-        if let SwarmEvent::NewListenAddr { address, .. } = stock.select_next_some().await {
-            break address;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    region.registry.members[0].nodes[0].control = Some(listener.local_addr().unwrap().to_string());
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let _gone = tokio::io::AsyncWriteExt::write_all(&mut socket, STOCK_PREFACE).await;
         }
-    };
-    let port = bound.iter().find_map(|part| match part {
-        libp2p::multiaddr::Protocol::Tcp(port) => Some(port),
-        _ => None,
     });
-    region.registry.members[0].nodes[0].control = Some(format!("127.0.0.1:{}", port.unwrap()));
-    tokio::spawn(async move { while stock.next().await.is_some() {} });
     let dialler = dialling(&region, region.node(B)).await;
     let failed = dialler.request(region.node(A).node(), Vec::new(), LONG).await;
-    assert!(matches!(failed, Err(PeerFailure::Unreachable { since: Some(_) })), "{failed:?}");
+    assert!(
+        matches!(failed, Err(PeerFailure::Unreachable { since: Some(_) })),
+        "{failed:?}"
+    );
 }
 
 #[tokio::test]
@@ -230,8 +242,12 @@ async fn spec_p_tls_a_stranger_that_says_nothing_or_nonsense_gets_nowhere() {
     let identity = region.node(B);
     let log = Log::start();
     let (acceptor, _requests, _) = listening(&mut region, identity).await;
-    let mut socket = tokio::net::TcpStream::connect(acceptor.local_addr().unwrap()).await.unwrap();
-    tokio::io::AsyncWriteExt::write_all(&mut socket, b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    let mut socket = tokio::net::TcpStream::connect(acceptor.local_addr().unwrap())
+        .await
+        .unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut socket, b"GET / HTTP/1.1\r\n\r\n")
+        .await
+        .unwrap();
     let mut answer = Vec::new();
     let _reset = tokio::io::AsyncReadExt::read_to_end(&mut socket, &mut answer).await;
     rig::until(LONG, async || log.text().contains("no channel").then_some(())).await;
@@ -244,7 +260,11 @@ async fn spec_p_tls_revocation_cuts_a_live_channel() {
     let (acceptor, requests, b) = listening(&mut region, identity).await;
     echo(requests);
     let dialler_trust = trust(&region, region.node(A));
-    let config = PeerConfig { listen: None, trust: Arc::clone(&dialler_trust), keep_connected: false };
+    let config = PeerConfig {
+        listen: None,
+        trust: Arc::clone(&dialler_trust),
+        keep_connected: false,
+    };
     let (dialler, _requests) = Peers::start(config).await.unwrap();
     assert_eq!(dialler.request(b, b"ab".to_vec(), LONG).await, Ok(b"ba".to_vec()));
     assert_eq!(dialler_trust.live().count(&b), 1);
@@ -255,7 +275,11 @@ async fn spec_p_tls_revocation_cuts_a_live_channel() {
     let cut = acceptor.update(region.membership()).await;
     assert_eq!(cut, [(region.node(A).node(), CertificateRefusal::Revoked)]);
     assert!(before.elapsed() < Duration::from_millis(900), "{:?}", before.elapsed());
-    assert!(log.text().contains("live channel cut") && log.text().contains("reason=\"revoked\""), "{}", log.text());
+    assert!(
+        log.text().contains("live channel cut") && log.text().contains("reason=\"revoked\""),
+        "{}",
+        log.text()
+    );
     // The dialler sees its channel close, and the next one is refused.
     rig::until(LONG, async || (dialler_trust.live().count(&b) == 0).then_some(())).await;
     let refused = rig::until(LONG, async || match dialler.request(b, Vec::new(), LONG).await {
@@ -273,7 +297,11 @@ async fn spec_p_tls_expiry_cuts_a_live_channel_without_a_message() {
     echo(requests);
     let clock = Arc::new(rig::MovableClock::new(region::NOW));
     let dialler_trust = rig::trust_with(&region, region.node(A), clock.clone());
-    let config = PeerConfig { listen: None, trust: Arc::clone(&dialler_trust), keep_connected: false };
+    let config = PeerConfig {
+        listen: None,
+        trust: Arc::clone(&dialler_trust),
+        keep_connected: false,
+    };
     let (dialler, _requests) = Peers::start(config).await.unwrap();
     assert!(dialler.request(b, b"ab".to_vec(), LONG).await.is_ok());
     // The list is in force for three days, the leaf for six: the list ends first, and nothing can be judged any more.
@@ -296,7 +324,9 @@ async fn a_slow_node_meets_the_deadline_and_a_greedy_one_its_budget() {
     let mut asked = Vec::new();
     for _ in 1..STREAMS_MAX {
         let dialler = dialler.clone();
-        asked.push(tokio::spawn(async move { dialler.request(b, b"more".to_vec(), LONG).await }));
+        asked.push(tokio::spawn(
+            async move { dialler.request(b, b"more".to_vec(), LONG).await },
+        ));
     }
     let mut held = vec![first];
     for _ in 1..STREAMS_MAX {
@@ -321,15 +351,24 @@ async fn a_slow_node_meets_the_deadline_and_a_greedy_one_its_budget() {
 async fn a_node_that_is_away_fails_at_once_while_backing_off() {
     let mut region = region::Region::new();
     // A port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     region.registry.members[1].nodes[0].control = Some(format!("127.0.0.1:{port}"));
     let dialler = dialling(&region, region.node(A)).await;
     let b = region.node(B).node();
-    let away = PeerFailure::Unreachable { since: Some(region::NOW) };
+    let away = PeerFailure::Unreachable {
+        since: Some(region::NOW),
+    };
     assert_eq!(dialler.request(b, Vec::new(), LONG).await, Err(away));
     assert_eq!(dialler.request(b, Vec::new(), LONG).await, Err(away));
     let status = dialler.status().await;
-    assert_eq!((status[0].connected, status[0].since, status[0].last_error), (false, Some(region::NOW), Some(away)));
+    assert_eq!(
+        (status[0].connected, status[0].since, status[0].last_error),
+        (false, Some(region::NOW), Some(away))
+    );
     let stranger = dialler.request(NodeKey::new([9; 32]), Vec::new(), LONG).await;
     assert_eq!(stranger, Err(PeerFailure::Refused(CertificateRefusal::NotInRegistry)));
 }

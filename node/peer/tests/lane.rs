@@ -31,7 +31,10 @@ const INSTANCES: u32 = 3;
 
 /// Content that differs at every offset: byte n of the item.
 fn content(from: u64, length: usize) -> Bytes {
-    (from..).take(length).map(|at| u8::try_from((at ^ (at >> 8) ^ (at >> 16)) & 0xff).unwrap()).collect()
+    (from..)
+        .take(length)
+        .map(|at| u8::try_from((at ^ (at >> 8) ^ (at >> 16)) & 0xff).unwrap())
+        .collect()
 }
 
 /// A custodian with one large document; counts what it has made and tells when it is held back.
@@ -49,7 +52,11 @@ impl LaneServer for Source {
                 return Err(Refusal::NothingHere);
             }
             let (frames, reply) = mpsc::channel(FRAMES_AHEAD_MAX);
-            let producer = Producer { made: Arc::clone(&self.made), stalled: self.stalled.lock().unwrap().take(), frames };
+            let producer = Producer {
+                made: Arc::clone(&self.made),
+                stalled: self.stalled.lock().unwrap().take(),
+                frames,
+            };
             tokio::spawn(producer.run(ask));
             Ok(reply)
         })
@@ -125,7 +132,11 @@ fn header(item: Item, from: u64, size: u64) -> Box<Header> {
 }
 
 fn ask(item: Item, from: u64) -> Ask {
-    Ask { ticket: Ticket::new([7; 32]), item, from }
+    Ask {
+        ticket: Ticket::new([7; 32]),
+        item,
+        from,
+    }
 }
 
 /// A custodian B with this source, an asker A, and B's name.
@@ -142,18 +153,31 @@ async fn world(source: Source) -> World {
     let mut region = region::Region::new();
     let custodian = trust(&region, region.node(B));
     let listen = "127.0.0.1:0".parse().unwrap();
-    let listener = LaneListener::start(listen, Arc::clone(&custodian), Arc::new(source)).await.unwrap();
+    let listener = LaneListener::start(listen, Arc::clone(&custodian), Arc::new(source))
+        .await
+        .unwrap();
     region.registry.members[1].nodes[0].bulk = Some(listener.local_addr().to_string());
     let asker = trust(&region, region.node(A));
     let lane = Lane::new(Arc::clone(&asker)).unwrap();
     let b = region.node(B).node();
-    World { region, lane, custodian, asker, listener, b }
+    World {
+        region,
+        lane,
+        custodian,
+        asker,
+        listener,
+        b,
+    }
 }
 
 #[tokio::test]
 async fn spec_p_bulk_64_mib_arrive_whole_and_the_source_waits_for_a_slow_asker() {
     let (stalled, told) = oneshot::channel();
-    let world = world(Source { made: Arc::default(), stalled: Mutex::new(Some(stalled)) }).await;
+    let world = world(Source {
+        made: Arc::default(),
+        stalled: Mutex::new(Some(stalled)),
+    })
+    .await;
     let mut stream = world.lane.fetch(world.b, ask(Item::Document, 0), LONG).await.unwrap();
     let first = stream.next().await.unwrap();
     assert!(matches!(first, Some(LaneFrame::Header(header)) if header.size == SIZE));
@@ -171,14 +195,22 @@ async fn spec_p_bulk_64_mib_arrive_whole_and_the_source_waits_for_a_slow_asker()
     assert_eq!(at, SIZE);
     assert_eq!(found.finish().as_ref(), expected.finish().as_ref());
     assert_eq!(stream.next().await, Ok(None));
-    assert_eq!(world.asker.live().count(&world.b), 1, "the connection rests for the next ask");
+    assert_eq!(
+        world.asker.live().count(&world.b),
+        1,
+        "the connection rests for the next ask"
+    );
 }
 
 #[tokio::test]
 async fn spec_p_bulk_a_range_begins_where_it_was_asked_and_connections_are_used_again() {
     let world = world(Source::default()).await;
     for from in [SIZE - 300_001, SIZE - 1, SIZE] {
-        let mut stream = world.lane.fetch(world.b, ask(Item::Document, from), LONG).await.unwrap();
+        let mut stream = world
+            .lane
+            .fetch(world.b, ask(Item::Document, from), LONG)
+            .await
+            .unwrap();
         assert!(matches!(stream.next().await, Ok(Some(LaneFrame::Header(header))) if header.from == from));
         let mut bytes = Vec::new();
         while let Some(frame) = stream.next().await.unwrap() {
@@ -194,7 +226,11 @@ async fn spec_p_bulk_a_range_begins_where_it_was_asked_and_connections_are_used_
 #[tokio::test]
 async fn spec_p_bulk_instances_follow_each_other_and_refusals_are_frames() {
     let world = world(Source::default()).await;
-    let mut stream = world.lane.fetch(world.b, ask(Item::InstancesFrom(1), 10), LONG).await.unwrap();
+    let mut stream = world
+        .lane
+        .fetch(world.b, ask(Item::InstancesFrom(1), 10), LONG)
+        .await
+        .unwrap();
     let mut seen = Vec::new();
     while let Some(frame) = stream.next().await.unwrap() {
         seen.push(match frame {
@@ -206,14 +242,22 @@ async fn spec_p_bulk_instances_follow_each_other_and_refusals_are_frames() {
     }
     assert_eq!(seen, ["Instance(1) 10", "990", "end", "Instance(2) 0", "1000", "end"]);
 
-    let mut stream = world.lane.fetch(world.b, ask(Item::Instance(0), 0), LONG).await.unwrap();
+    let mut stream = world
+        .lane
+        .fetch(world.b, ask(Item::Instance(0), 0), LONG)
+        .await
+        .unwrap();
     let mut last = None;
     while let Some(frame) = stream.next().await.unwrap() {
         last = Some(frame);
     }
     assert_eq!(last, Some(LaneFrame::Refused(Refusal::NothingHere)));
 
-    let unknown = Ask { ticket: Ticket::new([8; 32]), item: Item::Document, from: 0 };
+    let unknown = Ask {
+        ticket: Ticket::new([8; 32]),
+        item: Item::Document,
+        from: 0,
+    };
     let mut stream = world.lane.fetch(world.b, unknown, LONG).await.unwrap();
     assert_eq!(stream.next().await, Ok(Some(LaneFrame::Refused(Refusal::NothingHere))));
     assert_eq!(stream.next().await, Ok(None));
@@ -240,8 +284,15 @@ async fn spec_p_bulk_revocation_ends_a_running_transfer() {
         }
     };
     assert_eq!(failure, PeerFailure::Closed);
-    assert!(u64::try_from(bytes).unwrap() < SIZE / 2, "{bytes} bytes arrived after the cut");
-    let again = world.lane.fetch(world.b, ask(Item::Document, 0), LONG).await.map(|_| ());
+    assert!(
+        u64::try_from(bytes).unwrap() < SIZE / 2,
+        "{bytes} bytes arrived after the cut"
+    );
+    let again = world
+        .lane
+        .fetch(world.b, ask(Item::Document, 0), LONG)
+        .await
+        .map(|_| ());
     assert_eq!(again, Err(PeerFailure::Refused(CertificateRefusal::Revoked)));
 }
 
@@ -252,27 +303,47 @@ async fn spec_p_bulk_the_lane_judges_like_the_control_channel() {
     let bad = Lane::new(trust(&world.region, world.region.self_signed(A))).unwrap();
     let refused = bad.fetch(world.b, ask(Item::Document, 0), LONG).await.map(|_| ());
     assert_eq!(refused, Err(PeerFailure::Refused(CertificateRefusal::SelfSigned)));
-    for side in ["direction=\"accepting the bulk lane\" by=\"this-node\"", "direction=\"dialling the bulk lane\" by=\"other-node\""] {
+    for side in [
+        "direction=\"accepting the bulk lane\" by=\"this-node\"",
+        "direction=\"dialling the bulk lane\" by=\"other-node\"",
+    ] {
         let line = format!("{side} reason=\"self-signed\"");
         assert!(log.text().contains(&line), "{}", log.text());
     }
-    let nowhere = world.lane.fetch(world.region.node(A).node(), ask(Item::Document, 0), LONG).await.map(|_| ());
+    let nowhere = world
+        .lane
+        .fetch(world.region.node(A).node(), ask(Item::Document, 0), LONG)
+        .await
+        .map(|_| ());
     assert_eq!(nowhere, Err(PeerFailure::Unreachable { since: None }));
 }
 
 #[tokio::test]
 async fn a_custodian_that_went_away_breaks_the_transfer_and_a_resting_connection_is_replaced() {
     let world = world(Source::default()).await;
-    let mut stream = world.lane.fetch(world.b, ask(Item::Document, SIZE), LONG).await.unwrap();
+    let mut stream = world
+        .lane
+        .fetch(world.b, ask(Item::Document, SIZE), LONG)
+        .await
+        .unwrap();
     while stream.next().await.unwrap().is_some() {}
     world.listener.shutdown();
-    rig::until(LONG, async || (world.custodian.live().count(&world.region.node(A).node()) == 0).then_some(())).await;
+    rig::until(LONG, async || {
+        (world.custodian.live().count(&world.region.node(A).node()) == 0).then_some(())
+    })
+    .await;
     let address = world.listener.local_addr();
     let again = rig::until(LONG, async || {
-        LaneListener::start(address, Arc::clone(&world.custodian), Arc::new(Source::default())).await.ok()
+        LaneListener::start(address, Arc::clone(&world.custodian), Arc::new(Source::default()))
+            .await
+            .ok()
     });
     let _again = again.await;
-    let mut stream = world.lane.fetch(world.b, ask(Item::Document, SIZE - 5), LONG).await.unwrap();
+    let mut stream = world
+        .lane
+        .fetch(world.b, ask(Item::Document, SIZE - 5), LONG)
+        .await
+        .unwrap();
     assert!(matches!(stream.next().await, Ok(Some(LaneFrame::Header(_)))));
     assert_eq!(stream.next().await, Ok(Some(LaneFrame::Chunk(content(SIZE - 5, 5)))));
 }

@@ -62,8 +62,14 @@ impl Log {
     pub fn start() -> Self {
         let lines = Lines::default();
         let writer = lines.clone();
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-        Self { lines, _guard: tracing::subscriber::set_default(subscriber) }
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        Self {
+            lines,
+            _guard: tracing::subscriber::set_default(subscriber),
+        }
     }
 
     pub fn text(&self) -> String {
@@ -93,5 +99,7 @@ pub async fn until<T>(limit: Duration, mut holds: impl AsyncFnMut() -> Option<T>
             }
         }
     };
-    tokio::time::timeout(limit, tries).await.expect("the condition holds in time")
+    tokio::time::timeout(limit, tries)
+        .await
+        .expect("the condition holds in time")
 }

@@ -121,7 +121,10 @@ impl RegionAuthority {
         if facts.node == key.node_key() {
             Ok(Self { key, root })
         } else {
-            Err(AuthorityError::Mismatch { root: facts.node, key: key.node_key() })
+            Err(AuthorityError::Mismatch {
+                root: facts.node,
+                key: key.node_key(),
+            })
         }
     }
 
@@ -145,7 +148,12 @@ impl RegionAuthority {
 
     /// Issues a member's leaf, in DER. Errors: every [`AuthorityError`].
     pub fn issue(&self, request: &CheckedCsr, approved: &Approved) -> Result<Vec<u8>, AuthorityError> {
-        let mut params = leaf(approved.org.as_str(), &approved.hosts, approved.validity, approved.serial)?;
+        let mut params = leaf(
+            approved.org.as_str(),
+            &approved.hosts,
+            approved.validity,
+            approved.serial,
+        )?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         params.subject_alt_names.push(uri(approved.org.as_str())?);
         self.sign_leaf(&params, request.spki())
@@ -269,7 +277,9 @@ pub(crate) fn host_name(host: &str) -> Result<SanType, AuthorityError> {
     }
     let plain = host.len() <= 253
         && !host.is_empty()
-        && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
+        && host
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
     let name = host.to_owned();
     match host.try_into() {
         Ok(dns) if plain => Ok(SanType::DnsName(dns)),
@@ -278,14 +288,17 @@ pub(crate) fn host_name(host: &str) -> Result<SanType, AuthorityError> {
 }
 
 fn uri(text: &str) -> Result<SanType, AuthorityError> {
-    text.try_into().map(SanType::URI).map_err(|_| AuthorityError::Name(text.to_owned()))
+    text.try_into()
+        .map(SanType::URI)
+        .map_err(|_| AuthorityError::Name(text.to_owned()))
 }
 
 pub(crate) fn date(at: Millis, what: &'static str) -> Result<time::OffsetDateTime, AuthorityError> {
     if at.0 > TIME_MS_MAX {
         return Err(AuthorityError::Time(what));
     }
-    time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0) * 1_000_000).map_err(|_| AuthorityError::Time(what))
+    time::OffsetDateTime::from_unix_timestamp_nanos(i128::from(at.0) * 1_000_000)
+        .map_err(|_| AuthorityError::Time(what))
 }
 
 pub(crate) fn dates(

@@ -40,7 +40,11 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
 
 /// Acceptor of a channel between nodes: the dialler's certificate is mandatory. Errors: rustls' own, when it cannot
 /// be configured.
-pub fn node_server(channel: Channel, identity: Arc<IdentityCell>, judge: Arc<Judge>) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn node_server(
+    channel: Channel,
+    identity: Arc<IdentityCell>,
+    judge: Arc<Judge>,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let clock = TlsClock(Arc::clone(judge.clock()));
     let mut config = ServerConfig::builder_with_details(provider(), Arc::new(clock))
         .with_protocol_versions(&[&TLS13])?
@@ -51,7 +55,11 @@ pub fn node_server(channel: Channel, identity: Arc<IdentityCell>, judge: Arc<Jud
 }
 
 /// Dialler of a channel between nodes. Errors: rustls' own, when it cannot be configured.
-pub fn node_client(channel: Channel, identity: Arc<IdentityCell>, judge: Arc<Judge>) -> Result<Arc<ClientConfig>, TlsError> {
+pub fn node_client(
+    channel: Channel,
+    identity: Arc<IdentityCell>,
+    judge: Arc<Judge>,
+) -> Result<Arc<ClientConfig>, TlsError> {
     let clock = TlsClock(Arc::clone(judge.clock()));
     let mut config = ClientConfig::builder_with_details(provider(), Arc::new(clock))
         .with_protocol_versions(&[&TLS13])?
@@ -78,7 +86,11 @@ pub fn enrolment_server(identity: Arc<IdentityCell>, clock: Arc<dyn Clock>) -> R
 pub fn enrolment_client(fingerprint: [u8; 32], clock: Arc<dyn Clock>) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = provider();
     let schemes = provider.signature_verification_algorithms;
-    let verifier = PinnedRoot { fingerprint, clock: Arc::clone(&clock), schemes };
+    let verifier = PinnedRoot {
+        fingerprint,
+        clock: Arc::clone(&clock),
+        schemes,
+    };
     let mut config = ClientConfig::builder_with_details(provider, Arc::new(TlsClock(clock)))
         .with_protocol_versions(&[&TLS13])?
         .dangerous()

@@ -58,7 +58,11 @@ impl CheckedCsr {
         let spki = &request.certification_request_info.subject_pki;
         let public = x509::ed25519(spki).ok_or(X509Error::NotEd25519 { kind: Kind::Csr })?;
         request.verify_signature().map_err(|_| CsrError::NoProof)?;
-        Ok(Self { spki: spki.raw.to_vec(), public, node: x509::node_key(spki.raw) })
+        Ok(Self {
+            spki: spki.raw.to_vec(),
+            public,
+            node: x509::node_key(spki.raw),
+        })
     }
 
     /// The node that asks.
@@ -118,10 +122,20 @@ mod tests {
     #[test]
     fn other_keys_and_large_requests_are_refused() {
         let p256 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
-        let der = rcgen::CertificateParams::default().serialize_request(&p256).unwrap().der().to_vec();
+        let der = rcgen::CertificateParams::default()
+            .serialize_request(&p256)
+            .unwrap()
+            .der()
+            .to_vec();
         let refused = CheckedCsr::check(&der);
-        assert!(matches!(refused, Err(CsrError::Read(X509Error::NotEd25519 { kind: Kind::Csr }))));
+        assert!(matches!(
+            refused,
+            Err(CsrError::Read(X509Error::NotEd25519 { kind: Kind::Csr }))
+        ));
         let refused = CheckedCsr::check(&vec![0x30; 5000]);
-        assert!(matches!(refused, Err(CsrError::Read(X509Error::TooLarge { found: 5000, .. }))));
+        assert!(matches!(
+            refused,
+            Err(CsrError::Read(X509Error::TooLarge { found: 5000, .. }))
+        ));
     }
 }

@@ -96,11 +96,20 @@ mod tests {
     fn lengths_are_checked_against_the_bytes_present() {
         assert_eq!(walk(&[0x30, 0x03, 0x02, 0x01, 0x05]), Ok(5));
         assert_eq!(walk(&[0x30, 0x03, 0x02, 0x01, 0x05, 0xff]), Ok(5));
-        assert_eq!(walk(&[0x30, 0x04, 0x02, 0x01, 0x05]), Err(DerError::Truncated { at: 0 }));
-        assert_eq!(walk(&[0x30, 0x03, 0x02, 0x02, 0x05]), Err(DerError::Truncated { at: 2 }));
+        assert_eq!(
+            walk(&[0x30, 0x04, 0x02, 0x01, 0x05]),
+            Err(DerError::Truncated { at: 0 })
+        );
+        assert_eq!(
+            walk(&[0x30, 0x03, 0x02, 0x02, 0x05]),
+            Err(DerError::Truncated { at: 2 })
+        );
         assert_eq!(walk(&[0x30, 0x80, 0x00, 0x00]), Err(DerError::Form { at: 0 }));
         assert_eq!(walk(&[0x30, 0x81, 0x01, 0x00]), Err(DerError::Form { at: 0 }));
-        assert_eq!(walk(&[0x04, 0x84, 0xff, 0xff, 0xff, 0xff]), Err(DerError::Truncated { at: 0 }));
+        assert_eq!(
+            walk(&[0x04, 0x84, 0xff, 0xff, 0xff, 0xff]),
+            Err(DerError::Truncated { at: 0 })
+        );
         assert_eq!(walk(&[]), Err(DerError::Truncated { at: 0 }));
     }
 
@@ -116,6 +125,9 @@ mod tests {
             bytes
         };
         assert!(walk(&nested(DEPTH_MAX)).is_ok());
-        assert_eq!(walk(&nested(DEPTH_MAX + 1)), Err(DerError::TooDeep { at: 2 * DEPTH_MAX }));
+        assert_eq!(
+            walk(&nested(DEPTH_MAX + 1)),
+            Err(DerError::TooDeep { at: 2 * DEPTH_MAX })
+        );
     }
 }

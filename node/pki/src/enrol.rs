@@ -48,7 +48,11 @@ impl PinnedRoot {
                 PkiError::CertNotValidYet { .. } => CertificateRefusal::NotYetValid,
                 _ => CertificateRefusal::ForeignAuthority,
             })?;
-        if facts.authority { Ok(()) } else { Err(CertificateRefusal::NotInRegistry) }
+        if facts.authority {
+            Ok(())
+        } else {
+            Err(CertificateRefusal::NotInRegistry)
+        }
     }
 }
 

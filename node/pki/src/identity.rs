@@ -59,11 +59,18 @@ impl NodeIdentity {
         let leaf = chain.first().ok_or(IdentityError::Chain(0))?;
         let facts = x509::certificate(leaf)?;
         if facts.node != key.node_key() {
-            return Err(IdentityError::Mismatch { certificate: facts.node, key: key.node_key() });
+            return Err(IdentityError::Mismatch {
+                certificate: facts.node,
+                key: key.node_key(),
+            });
         }
         let signing = any_eddsa_type(&key.pkcs8()).map_err(|error| IdentityError::Tls(error.to_string()))?;
         let chain = chain.into_iter().map(CertificateDer::from).collect();
-        Ok(Self { key, facts: Arc::new(facts), certified: Arc::new(CertifiedKey::new(chain, signing)) })
+        Ok(Self {
+            key,
+            facts: Arc::new(facts),
+            certified: Arc::new(CertifiedKey::new(chain, signing)),
+        })
     }
 
     /// The key.

@@ -83,7 +83,14 @@ impl Key {
             .map_err(|error| KeyError::NotEd25519(error.to_string()))?;
         let pkcs8 = Zeroizing::new(der.to_vec());
         let node = x509::node_key(&signing(&pkcs8)?.subject_public_key_info());
-        Ok(Self { inner: Arc::new(Inner { pkcs8, pair, public, node }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                pkcs8,
+                pair,
+                public,
+                node,
+            }),
+        })
     }
 
     /// Reads PEM text. Errors: [`KeyError::Pem`], [`KeyError::NotEd25519`].
@@ -93,11 +100,17 @@ impl Key {
 
     /// Loads a key file. Errors: every [`KeyError`]; a file that others may read is refused.
     pub fn load(path: &Path) -> Result<Self, KeyError> {
-        let fault = |source| KeyError::File { path: path.to_owned(), source };
+        let fault = |source| KeyError::File {
+            path: path.to_owned(),
+            source,
+        };
         let file = File::open(path).map_err(fault)?;
         let mode = file.metadata().map_err(fault)?.permissions().mode() & 0o777;
         if mode & 0o077 != 0 {
-            return Err(KeyError::Open { path: path.to_owned(), mode });
+            return Err(KeyError::Open {
+                path: path.to_owned(),
+                mode,
+            });
         }
         let mut text = Zeroizing::new(String::new());
         let limit = u64::try_from(pem::PEM_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
@@ -109,10 +122,18 @@ impl Key {
     pub fn save(&self, path: &Path) -> Result<(), KeyError> {
         let fault = |source: std::io::Error| match source.kind() {
             std::io::ErrorKind::AlreadyExists => KeyError::Exists { path: path.to_owned() },
-            _ => KeyError::File { path: path.to_owned(), source },
+            _ => KeyError::File {
+                path: path.to_owned(),
+                source,
+            },
         };
         let text = Zeroizing::new(pem::write(pem::PRIVATE_KEY, &self.inner.pkcs8));
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(fault)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(fault)?;
         file.write_all(text.as_bytes()).map_err(fault)?;
         file.sync_all().map_err(fault)?;
         match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -201,7 +222,9 @@ mod tests {
     fn it_signs_and_hides_itself() {
         let key = Key::generate(&SystemRandom::new()).unwrap();
         let signature = key.sign(b"message");
-        UnparsedPublicKey::new(&ED25519, key.public().as_bytes()).verify(b"message", signature.as_bytes()).unwrap();
+        UnparsedPublicKey::new(&ED25519, key.public().as_bytes())
+            .verify(b"message", signature.as_bytes())
+            .unwrap();
         assert_eq!(format!("{key:?}"), format!("Key({})", key.node_key()));
     }
 
@@ -209,7 +232,10 @@ mod tests {
     fn foreign_keys_are_refused() {
         assert!(matches!(Key::from_pkcs8(b"no key"), Err(KeyError::NotEd25519(_))));
         let p256 = rcgen::KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
-        assert!(matches!(Key::from_pem(&p256.serialize_pem()), Err(KeyError::NotEd25519(_))));
+        assert!(matches!(
+            Key::from_pem(&p256.serialize_pem()),
+            Err(KeyError::NotEd25519(_))
+        ));
         assert!(matches!(Key::from_pem("x"), Err(KeyError::Pem(_))));
     }
 }

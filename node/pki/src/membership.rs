@@ -82,7 +82,14 @@ impl Membership {
                 nodes.insert(node.key, entry);
             }
         }
-        Ok(Self { version: registry.version, root, anchor, crl: crl.into(), crl_until, nodes })
+        Ok(Self {
+            version: registry.version,
+            root,
+            anchor,
+            crl: crl.into(),
+            crl_until,
+            nodes,
+        })
     }
 
     /// Registry version.

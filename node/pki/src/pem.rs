@@ -77,7 +77,10 @@ pub fn read_all(label: &'static str, text: &str) -> Result<Vec<Vec<u8>>, PemErro
         let line = line.trim();
         match open.take() {
             None => {
-                if let Some(name) = line.strip_prefix("-----BEGIN ").and_then(|tail| tail.strip_suffix("-----")) {
+                if let Some(name) = line
+                    .strip_prefix("-----BEGIN ")
+                    .and_then(|tail| tail.strip_suffix("-----"))
+                {
                     blocks = blocks.saturating_add(1);
                     if blocks > PEM_BLOCKS_MAX {
                         return Err(PemError::TooMany);
@@ -87,7 +90,11 @@ pub fn read_all(label: &'static str, text: &str) -> Result<Vec<Vec<u8>>, PemErro
             }
             Some((start, name, body)) if line == format!("-----END {name}-----") => {
                 if name == label {
-                    found.push(STANDARD.decode(&body).map_err(|_| PemError::NotBase64 { line: start })?);
+                    found.push(
+                        STANDARD
+                            .decode(&body)
+                            .map_err(|_| PemError::NotBase64 { line: start })?,
+                    );
                 }
             }
             Some((start, name, mut body)) => {
@@ -99,12 +106,19 @@ pub fn read_all(label: &'static str, text: &str) -> Result<Vec<Vec<u8>>, PemErro
     if let Some((line, label, _)) = open {
         return Err(PemError::Open { line, label });
     }
-    if found.is_empty() { Err(PemError::Missing(label)) } else { Ok(found) }
+    if found.is_empty() {
+        Err(PemError::Missing(label))
+    } else {
+        Ok(found)
+    }
 }
 
 /// Reads the first block of `label`. Errors: every [`PemError`].
 pub fn read(label: &'static str, text: &str) -> Result<Vec<u8>, PemError> {
-    read_all(label, text)?.into_iter().next().ok_or(PemError::Missing(label))
+    read_all(label, text)?
+        .into_iter()
+        .next()
+        .ok_or(PemError::Missing(label))
 }
 
 #[cfg(test)]
@@ -124,7 +138,10 @@ mod tests {
     #[test]
     fn faults_are_named_with_their_line() {
         assert_eq!(read(CERTIFICATE, "nothing"), Err(PemError::Missing(CERTIFICATE)));
-        let open = PemError::Open { line: 2, label: "CERTIFICATE".to_owned() };
+        let open = PemError::Open {
+            line: 2,
+            label: "CERTIFICATE".to_owned(),
+        };
         assert_eq!(read(CERTIFICATE, "\n-----BEGIN CERTIFICATE-----\nAAAA"), Err(open));
         let bad = "-----BEGIN CERTIFICATE-----\n*\n-----END CERTIFICATE-----";
         assert_eq!(read(CERTIFICATE, bad), Err(PemError::NotBase64 { line: 1 }));

@@ -152,7 +152,11 @@ impl CertificateRefusal {
             AlertDescription::CertificateExpired => {
                 let to_start = now.0.abs_diff(own.not_before.0);
                 let to_end = now.0.abs_diff(own.not_after.0);
-                if to_start < to_end { Self::NotYetValid } else { Self::Expired }
+                if to_start < to_end {
+                    Self::NotYetValid
+                } else {
+                    Self::Expired
+                }
             }
             AlertDescription::CertificateRevoked => Self::Revoked,
             AlertDescription::CertificateUnknown => Self::NotInRegistry,
@@ -237,8 +241,14 @@ mod tests {
             if refusal == CertificateRefusal::Missing {
                 continue;
             }
-            let TlsError::InvalidCertificate(inner) = error else { panic!("{refusal}") };
-            let now = if refusal == CertificateRefusal::NotYetValid { Millis(1_500) } else { Millis(8_800) };
+            let TlsError::InvalidCertificate(inner) = error else {
+                panic!("{refusal}")
+            };
+            let now = if refusal == CertificateRefusal::NotYetValid {
+                Millis(1_500)
+            } else {
+                Millis(8_800)
+            };
             let alert: AlertDescription = inner.into();
             let heard = Refused::read(&TlsError::AlertReceived(alert), &own(), now);
             assert_eq!(heard, Some(Refused::Ours(refusal)), "{alert:?}");

@@ -72,7 +72,11 @@ impl Judge {
     #[must_use]
     pub fn new(membership: Arc<MembershipCell>, clock: Arc<dyn Clock>) -> Self {
         let schemes = rustls::crypto::ring::default_provider().signature_verification_algorithms;
-        Self { membership, clock, schemes }
+        Self {
+            membership,
+            clock,
+            schemes,
+        }
     }
 
     /// The membership it judges by.
@@ -116,7 +120,11 @@ pub fn judge_at(
     if facts.org.as_ref() != Some(&node.org) || facts.public != Some(node.public) {
         return Err(CertificateRefusal::Malformed);
     }
-    Ok(Peer { node: facts.node, org: node.org.clone(), not_after: facts.not_after })
+    Ok(Peer {
+        node: facts.node,
+        org: node.org.clone(),
+        not_after: facts.not_after,
+    })
 }
 
 fn path(membership: &Membership, leaf: &CertificateDer<'_>, side: Side, now: Millis) -> Result<(), PkiError> {
@@ -176,9 +184,15 @@ impl ServerCertVerifier for Judge {
         _now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
         // The name is the key: the caller compares the node of the leaf with the node it meant.
-        judge_at(&self.membership.load(), end_entity, intermediates, Side::Server, self.clock.now())
-            .map(|_| ServerCertVerified::assertion())
-            .map_err(CertificateRefusal::to_tls)
+        judge_at(
+            &self.membership.load(),
+            end_entity,
+            intermediates,
+            Side::Server,
+            self.clock.now(),
+        )
+        .map(|_| ServerCertVerified::assertion())
+        .map_err(CertificateRefusal::to_tls)
     }
 
     fn verify_tls12_signature(
@@ -217,9 +231,15 @@ impl ClientCertVerifier for Judge {
         intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
     ) -> Result<ClientCertVerified, TlsError> {
-        judge_at(&self.membership.load(), end_entity, intermediates, Side::Client, self.clock.now())
-            .map(|_| ClientCertVerified::assertion())
-            .map_err(CertificateRefusal::to_tls)
+        judge_at(
+            &self.membership.load(),
+            end_entity,
+            intermediates,
+            Side::Client,
+            self.clock.now(),
+        )
+        .map(|_| ClientCertVerified::assertion())
+        .map_err(CertificateRefusal::to_tls)
     }
 
     fn verify_tls12_signature(

@@ -79,24 +79,38 @@ impl WebIdentity {
         let mut name = DistinguishedName::new();
         name.push(DnType::CommonName, hosts.first().map_or("hie", String::as_str));
         params.distinguished_name = name;
-        params.subject_alt_names =
-            hosts.iter().map(|host| host_name(host)).collect::<Result<_, AuthorityError>>()?;
+        params.subject_alt_names = hosts
+            .iter()
+            .map(|host| host_name(host))
+            .collect::<Result<_, AuthorityError>>()?;
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         let certificate = params.self_signed(&key).map_err(write)?;
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        Ok(Self { chain: vec![certificate.der().clone()], key })
+        Ok(Self {
+            chain: vec![certificate.der().clone()],
+            key,
+        })
     }
 
     /// Loads configured PEM files: a chain, leaf first, and its PKCS#8 key. Errors: [`WebError::File`], [`WebError::Pem`].
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, WebError> {
-        let chain = read(certificate, pem::CERTIFICATE)?.into_iter().map(CertificateDer::from).collect();
+        let chain = read(certificate, pem::CERTIFICATE)?
+            .into_iter()
+            .map(CertificateDer::from)
+            .collect();
         let mut keys = read(key, pem::PRIVATE_KEY)?;
         keys.truncate(1);
-        let missing = || WebError::Pem { path: key.to_owned(), source: PemError::Missing(pem::PRIVATE_KEY) };
+        let missing = || WebError::Pem {
+            path: key.to_owned(),
+            source: PemError::Missing(pem::PRIVATE_KEY),
+        };
         let key = keys.pop().ok_or_else(missing)?;
-        Ok(Self { chain, key: PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key)) })
+        Ok(Self {
+            chain,
+            key: PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key)),
+        })
     }
 
     /// The chain as PEM text.
@@ -129,10 +143,16 @@ impl WebIdentity {
 }
 
 fn read(path: &Path, label: &'static str) -> Result<Vec<Vec<u8>>, WebError> {
-    let fault = |source| WebError::File { path: path.to_owned(), source };
+    let fault = |source| WebError::File {
+        path: path.to_owned(),
+        source,
+    };
     let size = std::fs::metadata(path).map_err(fault)?.len();
     let found = usize::try_from(size).unwrap_or(usize::MAX);
-    let refused = |source| WebError::Pem { path: path.to_owned(), source };
+    let refused = |source| WebError::Pem {
+        path: path.to_owned(),
+        source,
+    };
     if found > PEM_BYTES_MAX {
         return Err(refused(PemError::TooLarge { found }));
     }
@@ -149,7 +169,10 @@ mod tests {
     use super::{WebError, WebIdentity};
     use crate::authority::Validity;
 
-    const VALIDITY: Validity = Validity { not_before: Millis(1_700_000_000_000), not_after: Millis(1_800_000_000_000) };
+    const VALIDITY: Validity = Validity {
+        not_before: Millis(1_700_000_000_000),
+        not_after: Millis(1_800_000_000_000),
+    };
 
     #[test]
     fn a_made_certificate_serves_and_survives_its_files() {
@@ -164,13 +187,19 @@ mod tests {
         loaded.server().unwrap();
         assert_eq!(loaded.fingerprint(), made.fingerprint());
         assert!(matches!(WebIdentity::load(&key, &chain), Err(WebError::Pem { .. })));
-        assert!(matches!(WebIdentity::load(&folder.path().join("none"), &key), Err(WebError::File { .. })));
+        assert!(matches!(
+            WebIdentity::load(&folder.path().join("none"), &key),
+            Err(WebError::File { .. })
+        ));
     }
 
     #[test]
     fn hosts_are_checked() {
         for bad in ["", "a b", "a/b", "ü"] {
-            assert!(WebIdentity::self_signed(&[bad.to_owned()], VALIDITY, [7; 16]).is_err(), "{bad}");
+            assert!(
+                WebIdentity::self_signed(&[bad.to_owned()], VALIDITY, [7; 16]).is_err(),
+                "{bad}"
+            );
         }
         assert!(WebIdentity::self_signed(&[], VALIDITY, [7; 16]).is_err());
     }

@@ -167,11 +167,19 @@ pub fn crl(der: &[u8]) -> Result<CrlFacts, X509Error> {
     let parsed: CertificateRevocationList<'_> = parse(kind, der, CRL_BYTES_MAX)?;
     let revoked = parsed
         .iter_revoked_certificates()
-        .map(|entry| Ok((entry.raw_serial().to_vec(), millis(kind, "revocationDate", entry.revocation_date)?)))
+        .map(|entry| {
+            Ok((
+                entry.raw_serial().to_vec(),
+                millis(kind, "revocationDate", entry.revocation_date)?,
+            ))
+        })
         .collect::<Result<Vec<_>, X509Error>>()?;
     Ok(CrlFacts {
         this_update: millis(kind, "thisUpdate", parsed.last_update())?,
-        next_update: parsed.next_update().map(|at| millis(kind, "nextUpdate", at)).transpose()?,
+        next_update: parsed
+            .next_update()
+            .map(|at| millis(kind, "nextUpdate", at))
+            .transpose()?,
         revoked,
     })
 }
@@ -182,16 +190,29 @@ where
     T: FromDer<'a, x509_parser::error::X509Error>,
 {
     if der.len() > limit {
-        return Err(X509Error::TooLarge { kind, found: der.len(), limit });
+        return Err(X509Error::TooLarge {
+            kind,
+            found: der.len(),
+            limit,
+        });
     }
-    let end = der::walk(der).map_err(|error| X509Error::Malformed { kind, reason: error.to_string() })?;
+    let end = der::walk(der).map_err(|error| X509Error::Malformed {
+        kind,
+        reason: error.to_string(),
+    })?;
     if end != der.len() {
         return Err(X509Error::Trailing { kind, at: end });
     }
     match T::from_der(der) {
         Ok(([], value)) => Ok(value),
-        Ok((rest, _)) => Err(X509Error::Trailing { kind, at: der.len().saturating_sub(rest.len()) }),
-        Err(error) => Err(X509Error::Malformed { kind, reason: reason(&error) }),
+        Ok((rest, _)) => Err(X509Error::Trailing {
+            kind,
+            at: der.len().saturating_sub(rest.len()),
+        }),
+        Err(error) => Err(X509Error::Malformed {
+            kind,
+            reason: reason(&error),
+        }),
     }
 }
 
@@ -217,10 +238,12 @@ pub(crate) fn ed25519(spki: &SubjectPublicKeyInfo<'_>) -> Option<PublicKey> {
 }
 
 fn names(certificate: &X509Certificate<'_>) -> Result<(Option<OrgId>, bool), X509Error> {
-    let names = certificate.subject_alternative_name().map_err(|error| X509Error::Malformed {
-        kind: Kind::Certificate,
-        reason: format!("subjectAltName: {error}"),
-    })?;
+    let names = certificate
+        .subject_alternative_name()
+        .map_err(|error| X509Error::Malformed {
+            kind: Kind::Certificate,
+            reason: format!("subjectAltName: {error}"),
+        })?;
     let mut org = None;
     let mut authority = false;
     for name in names.into_iter().flat_map(|extension| &extension.value.general_names) {

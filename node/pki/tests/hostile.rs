@@ -64,7 +64,12 @@ fn the_limbo_certificates_are_read_or_refused() {
                 Err(error) => assert!(!error.to_string().is_empty()),
             }
         }
-        for text in case["crls"].as_array().into_iter().flatten().filter_map(serde_json::Value::as_str) {
+        for text in case["crls"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(serde_json::Value::as_str)
+        {
             let der = pem::read(pem::CRL, text).unwrap();
             lists += usize::from(x509::crl(&der).is_ok());
         }
@@ -89,7 +94,10 @@ fn the_pkits_certificates_and_lists_are_read_or_refused() {
         }
         // Every truncation of every file is refused, too.
         for end in (0..der.len()).step_by(97) {
-            assert!(x509::certificate(&der[..end]).is_err() && x509::crl(&der[..end]).is_err(), "{name} {end}");
+            assert!(
+                x509::certificate(&der[..end]).is_err() && x509::crl(&der[..end]).is_err(),
+                "{name} {end}"
+            );
         }
     }
     println!("pkits: {read} certificates read, {refused} refused, {lists} lists read");
@@ -119,11 +127,17 @@ fn a_malformed_certificate_is_refused_with_place_and_reason() {
     let region = Region::new();
     let leaf = region.node("urn:oid:2.999.1").chain()[0].to_vec();
     let cut = x509::certificate(&leaf[..100]).unwrap_err().to_string();
-    assert_eq!(cut, "the certificate is malformed: the value at byte 0 goes beyond the bytes present");
+    assert_eq!(
+        cut,
+        "the certificate is malformed: the value at byte 0 goes beyond the bytes present"
+    );
     let mut long = leaf.clone();
     long.push(0);
     let trailing = x509::certificate(&long).unwrap_err().to_string();
-    assert_eq!(trailing, format!("the certificate ends at byte {} but more bytes follow", leaf.len()));
+    assert_eq!(
+        trailing,
+        format!("the certificate ends at byte {} but more bytes follow", leaf.len())
+    );
     let judged = judge_at(&region.membership(), &long.into(), &[], Side::Client, NOW);
     assert_eq!(judged, Err(CertificateRefusal::Malformed));
 }

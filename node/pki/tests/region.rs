@@ -34,7 +34,10 @@ impl Clock for TestClock {
 }
 
 pub fn validity() -> Validity {
-    Validity { not_before: Millis(NOW.0 - DAY), not_after: Millis(NOW.0 + 6 * DAY) }
+    Validity {
+        not_before: Millis(NOW.0 - DAY),
+        not_after: Millis(NOW.0 + 6 * DAY),
+    }
 }
 
 pub struct Region {
@@ -52,7 +55,10 @@ impl Region {
 
     pub fn named(name: &str) -> Self {
         let key = Key::generate(&SystemRandom::new()).unwrap();
-        let decade = Validity { not_before: Millis(NOW.0 - 99 * DAY), not_after: Millis(NOW.0 + 3650 * DAY) };
+        let decade = Validity {
+            not_before: Millis(NOW.0 - 99 * DAY),
+            not_after: Millis(NOW.0 + 3650 * DAY),
+        };
         let authority = RegionAuthority::create(key, name, decade, [1; 16]).unwrap();
         let registry = Registry {
             region: name.to_owned(),
@@ -84,7 +90,12 @@ impl Region {
             org: OrgId::parse(org).unwrap(),
             name: org.to_owned(),
             kind: MemberKind::Hospital,
-            nodes: vec![NodeEntry { key: key.node_key(), public: key.public(), control: None, bulk: None }],
+            nodes: vec![NodeEntry {
+                key: key.node_key(),
+                public: key.public(),
+                control: None,
+                bulk: None,
+            }],
             roles: Vec::new(),
             standing: Standing::Active,
             phone: None,
@@ -97,7 +108,12 @@ impl Region {
         let org = OrgId::parse(org).unwrap();
         let request = CheckedCsr::check(&make(key, &org).unwrap()).unwrap();
         let serial = [self.serial.fetch_add(1, Ordering::Relaxed); 16];
-        let approved = Approved { org, hosts: vec!["127.0.0.1".to_owned()], validity, serial };
+        let approved = Approved {
+            org,
+            hosts: vec!["127.0.0.1".to_owned()],
+            validity,
+            serial,
+        };
         let leaf = self.authority.issue(&request, &approved).unwrap();
         NodeIdentity::new(key.clone(), vec![leaf]).unwrap()
     }
@@ -109,7 +125,10 @@ impl Region {
 
     /// A member's key with a leaf of another validity.
     pub fn reissued(&self, org: &str, (not_before, not_after): (u64, u64)) -> NodeIdentity {
-        let validity = Validity { not_before: Millis(not_before), not_after: Millis(not_after) };
+        let validity = Validity {
+            not_before: Millis(not_before),
+            not_after: Millis(not_after),
+        };
         self.certify(&self.keys[org], org, validity)
     }
 
@@ -132,12 +151,19 @@ impl Region {
 
     pub fn revoke(&mut self, org: &str) {
         let serial = self.identities[org].facts().serial.clone();
-        let entry = Revoked { serial, at: Millis(NOW.0 - 1000), compromised: true };
+        let entry = Revoked {
+            serial,
+            at: Millis(NOW.0 - 1000),
+            compromised: true,
+        };
         self.list(&[entry], (NOW.0 - DAY, NOW.0 + 3 * DAY));
     }
 
     pub fn list(&mut self, revoked: &[Revoked], (from, until): (u64, u64)) {
-        let life = Validity { not_before: Millis(from), not_after: Millis(until) };
+        let life = Validity {
+            not_before: Millis(from),
+            not_after: Millis(until),
+        };
         self.registry.crl = self.authority.revocation_list(revoked, 1, life).unwrap();
     }
 
@@ -154,11 +180,20 @@ impl Region {
 fn policy() -> RegionPolicy {
     RegionPolicy {
         consent: ConsentModel::OptOut,
-        break_glass: BreakGlassRules { allowed: true, minutes: 60, tell_withheld: true },
+        break_glass: BreakGlassRules {
+            allowed: true,
+            minutes: 60,
+            tell_withheld: true,
+        },
         replicas: 3,
         write_quorum: 2,
         record_life_ms: DAY,
         tombstone_life_ms: 2 * DAY,
-        tokens: TokenParameters { profile: "test".to_owned(), epoch: 1, threshold: 1, authorities: Vec::new() },
+        tokens: TokenParameters {
+            profile: "test".to_owned(),
+            epoch: 1,
+            threshold: 1,
+            authorities: Vec::new(),
+        },
     }
 }

@@ -30,13 +30,19 @@ pub async fn run(command: AuthorityCommand, output: &Output) -> Outcome<Exit> {
             let authority = Authority::init(&init.dir, options, clock::now())?;
             let root = super::enrol::sha256(authority.root.root());
             let text = format!("Region {}   root sha256 {root}", authority.state.registry.region);
-            output.data(text, &json!({ "region": authority.state.registry.region, "root": root.to_hex() }));
+            output.data(
+                text,
+                &json!({ "region": authority.state.registry.region, "root": root.to_hex() }),
+            );
             output.say(format!("Next: hie authority serve --dir {}", init.dir.display()));
             Ok(Exit::Done)
         }
         AuthorityCommand::Serve(options) => {
             let running = serve::start(&options.dir, options.listen, options.auto_approve).await?;
-            output.data(format!("Serving at {}", running.address), &json!({ "address": running.address.to_string() }));
+            output.data(
+                format!("Serving at {}", running.address),
+                &json!({ "address": running.address.to_string() }),
+            );
             running.until(crate::run::stop_signal()).await?;
             Ok(Exit::Done)
         }
@@ -48,7 +54,10 @@ pub async fn run(command: AuthorityCommand, output: &Output) -> Outcome<Exit> {
             let mut authority = Authority::open(&revoke.dir)?;
             authority.revoke(&org, clock::now())?;
             let version = authority.state.registry.version;
-            output.data(format!("Revoked {org}; registry version {version}"), &json!({ "revoked": org.as_str(), "registry": version }));
+            output.data(
+                format!("Revoked {org}; registry version {version}"),
+                &json!({ "revoked": org.as_str(), "registry": version }),
+            );
             Ok(Exit::Done)
         }
     }
@@ -56,14 +65,21 @@ pub async fn run(command: AuthorityCommand, output: &Output) -> Outcome<Exit> {
 
 /// Reads an OID URN from the command line.
 pub fn organisation(text: &str) -> Outcome<OrgId> {
-    OrgId::parse(text).map_err(Fault::because(Exit::Usage, &format!("{text} is not an organisation id."), "Write urn:oid:1.2.3."))
+    OrgId::parse(text).map_err(Fault::because(
+        Exit::Usage,
+        &format!("{text} is not an organisation id."),
+        "Write urn:oid:1.2.3.",
+    ))
 }
 
 fn decide(dir: &std::path::Path, request: u64, approve: bool, output: &Output) -> Outcome<Exit> {
     let mut authority = Authority::open(dir)?;
     authority.decide(request, approve, clock::now())?;
     let word = if approve { "Approved" } else { "Rejected" };
-    output.data(format!("{word} request {request}"), &json!({ "request": request, "approved": approve }));
+    output.data(
+        format!("{word} request {request}"),
+        &json!({ "request": request, "approved": approve }),
+    );
     Ok(Exit::Done)
 }
 
@@ -74,18 +90,37 @@ fn list(dir: &AuthorityDir, output: &Output) -> Outcome<Exit> {
             Standing::Active => "active",
             Standing::Revoked(_) => "revoked",
         };
-        let roles: Vec<&str> = member.roles.iter().map(|role| match role {
-            MemberRole::IndexHolder => "index-holder",
-            MemberRole::TokenAuthority => "token-authority",
-            MemberRole::Witness => "witness",
-        }).collect();
+        let roles: Vec<&str> = member
+            .roles
+            .iter()
+            .map(|role| match role {
+                MemberRole::IndexHolder => "index-holder",
+                MemberRole::TokenAuthority => "token-authority",
+                MemberRole::Witness => "witness",
+            })
+            .collect();
         output.data(
-            format!("member   {}  {}  {standing}  {}", member.org, member.name, roles.join(", ")),
+            format!(
+                "member   {}  {}  {standing}  {}",
+                member.org,
+                member.name,
+                roles.join(", ")
+            ),
             &json!({ "member": member.org.as_str(), "name": member.name, "standing": standing, "roles": roles }),
         );
     }
-    for request in authority.state.requested.iter().filter(|request| request.decision == Decision::Waiting) {
-        let name = authority.state.invited.iter().find(|invited| invited.used == Some(request.id)).map(|invited| invited.name.clone());
+    for request in authority
+        .state
+        .requested
+        .iter()
+        .filter(|request| request.decision == Decision::Waiting)
+    {
+        let name = authority
+            .state
+            .invited
+            .iter()
+            .find(|invited| invited.used == Some(request.id))
+            .map(|invited| invited.name.clone());
         let words = check_words(request.node.as_bytes()).join(" ");
         output.data(
             format!("request  {}  {}  {words}", request.id, name.clone().unwrap_or_default()),
@@ -107,18 +142,26 @@ pub fn invite(invite: Invite, output: &Output) -> Outcome<Exit> {
             Kind::Laboratory => MemberKind::Laboratory,
             Kind::Other => MemberKind::Other,
         },
-        roles: invite.roles.iter().map(|role| match role {
-            MemberRoleArgument::IndexHolder => MemberRole::IndexHolder,
-            MemberRoleArgument::TokenAuthority => MemberRole::TokenAuthority,
-            MemberRoleArgument::Witness => MemberRole::Witness,
-        }).collect(),
+        roles: invite
+            .roles
+            .iter()
+            .map(|role| match role {
+                MemberRoleArgument::IndexHolder => MemberRole::IndexHolder,
+                MemberRoleArgument::TokenAuthority => MemberRole::TokenAuthority,
+                MemberRoleArgument::Witness => MemberRole::Witness,
+            })
+            .collect(),
         phone: invite.phone,
         days: invite.days,
     };
     let invitation = Authority::open(&invite.dir)?.invite(guest, clock::now())?;
     let text = invitation.to_text().to_string();
     if let Some(path) = invite.out {
-        write_private(&path, text.as_bytes()).map_err(Fault::because(Exit::Failed, "Cannot write the invitation.", "Check --out."))?;
+        write_private(&path, text.as_bytes()).map_err(Fault::because(
+            Exit::Failed,
+            "Cannot write the invitation.",
+            "Check --out.",
+        ))?;
         output.say(format!("Wrote {}", path.display()));
     } else {
         output.data(&text, &json!({ "invitation": text }));

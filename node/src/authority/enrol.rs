@@ -84,9 +84,16 @@ pub fn sha256(bytes: &[u8]) -> ContentHash {
 impl Authority {
     /// Makes an invitation; its secret is shown once and kept as a hash.
     pub fn invite(&mut self, guest: Guest, now: Millis) -> Outcome<Invitation> {
-        self.state.invited.retain(|invited| invited.expires > now || invited.used.is_some());
+        self.state
+            .invited
+            .retain(|invited| invited.expires > now || invited.used.is_some());
         if self.state.invited.len() >= OPEN_MAX {
-            return Err(Fault::new(Exit::Busy, "Too many open invitations.", format!("the limit is {OPEN_MAX}"), "Wait until some end."));
+            return Err(Fault::new(
+                Exit::Busy,
+                "Too many open invitations.",
+                format!("the limit is {OPEN_MAX}"),
+                "Wait until some end.",
+            ));
         }
         let secret = random::<16>()?;
         let expires = now.plus(u64::from(guest.days).saturating_mul(DAY_MS));
@@ -99,7 +106,11 @@ impl Authority {
             organisation: guest.org.as_str().to_owned(),
             organisation_name: guest.name.clone(),
         })
-        .map_err(Fault::because(Exit::Usage, "This invitation cannot be made.", "Check the name and the authority's address."))?;
+        .map_err(Fault::because(
+            Exit::Usage,
+            "This invitation cannot be made.",
+            "Check the name and the authority's address.",
+        ))?;
         self.state.invited.push(Invited {
             secret: sha256(&secret),
             org: guest.org,
@@ -117,22 +128,48 @@ impl Authority {
     /// Takes a request to join, or answers one already known by its secret and key.
     pub fn enrol(&mut self, request: &EnrolRequest, auto_approve: bool, now: Millis) -> Outcome<EnrolAnswer> {
         let refused = |why: &str| {
-            Fault::new(Exit::Refused, "The authority refused the request.", why, "Ask the region office for a new invitation.")
+            Fault::new(
+                Exit::Refused,
+                "The authority refused the request.",
+                why,
+                "Ask the region office for a new invitation.",
+            )
         };
         let secret = sha256(&request.secret.0);
-        let invited = self.state.invited.iter().find(|invited| invited.secret == secret).cloned();
+        let invited = self
+            .state
+            .invited
+            .iter()
+            .find(|invited| invited.secret == secret)
+            .cloned();
         let invited = invited.ok_or_else(|| refused("the invitation is not known"))?;
-        let facts = CheckedCsr::check(&request.csr.0)
-            .map_err(Fault::because(Exit::Refused, "The certificate request is not valid.", "Run `hie join` again."))?;
+        let facts = CheckedCsr::check(&request.csr.0).map_err(Fault::because(
+            Exit::Refused,
+            "The certificate request is not valid.",
+            "Run `hie join` again.",
+        ))?;
         if let Some(number) = invited.used {
-            let known = self.state.requested.iter().find(|known| known.id == number && known.node == facts.node());
-            let known = known.cloned().ok_or_else(|| refused("the invitation was used by another node"))?;
+            let known = self
+                .state
+                .requested
+                .iter()
+                .find(|known| known.id == number && known.node == facts.node());
+            let known = known
+                .cloned()
+                .ok_or_else(|| refused("the invitation was used by another node"))?;
             return Ok(self.answer(&invited, &known));
         }
         if invited.expires < now {
             return Err(refused("the invitation has ended"));
         }
-        let id = self.state.requested.iter().map(|known| known.id).max().unwrap_or(0).saturating_add(1);
+        let id = self
+            .state
+            .requested
+            .iter()
+            .map(|known| known.id)
+            .max()
+            .unwrap_or(0)
+            .saturating_add(1);
         self.state.requested.push(Requested {
             id,
             secret,
@@ -152,15 +189,34 @@ impl Authority {
             self.save()?;
         }
         let known = self.state.requested.iter().find(|known| known.id == id).cloned();
-        known.map(|known| self.answer(&invited, &known)).ok_or_else(|| refused("the request is gone"))
+        known
+            .map(|known| self.answer(&invited, &known))
+            .ok_or_else(|| refused("the request is gone"))
     }
 
     /// Approves or rejects a request; an approval issues the certificate and publishes the registry.
     pub fn decide(&mut self, id: u64, approve: bool, now: Millis) -> Outcome<()> {
-        let unknown = || Fault::new(Exit::Usage, format!("There is no waiting request {id}."), "its number is not known", "See `hie authority list`.");
-        let request = self.state.requested.iter().find(|known| known.id == id && known.decision == Decision::Waiting);
+        let unknown = || {
+            Fault::new(
+                Exit::Usage,
+                format!("There is no waiting request {id}."),
+                "its number is not known",
+                "See `hie authority list`.",
+            )
+        };
+        let request = self
+            .state
+            .requested
+            .iter()
+            .find(|known| known.id == id && known.decision == Decision::Waiting);
         let request = request.cloned().ok_or_else(unknown)?;
-        let invited = self.state.invited.iter().find(|invited| invited.used == Some(id)).cloned().ok_or_else(unknown)?;
+        let invited = self
+            .state
+            .invited
+            .iter()
+            .find(|invited| invited.used == Some(id))
+            .cloned()
+            .ok_or_else(unknown)?;
         let decision = if approve {
             let leaf = self.issue(&invited, &request, now)?;
             self.admit(&invited, &request);
@@ -186,14 +242,27 @@ impl Authority {
         let approved = Approved {
             org: invited.org.clone(),
             hosts,
-            validity: Validity { not_before, not_after: until },
+            validity: Validity {
+                not_before,
+                not_after: until,
+            },
             serial: random::<SERIAL_BYTES>()?,
         };
-        let checked = CheckedCsr::check(&request.csr.0).map_err(Fault::because(Exit::Failed, what, "Check the request."))?;
-        let leaf = self.root.issue(&checked, &approved).map_err(Fault::because(Exit::Failed, what, "Check the request."))?;
+        let checked =
+            CheckedCsr::check(&request.csr.0).map_err(Fault::because(Exit::Failed, what, "Check the request."))?;
+        let leaf =
+            self.root
+                .issue(&checked, &approved)
+                .map_err(Fault::because(Exit::Failed, what, "Check the request."))?;
         let facts = x509::certificate(&leaf).map_err(Fault::because(Exit::Failed, what, "Report this."))?;
         let (serial, org) = (Bytes(facts.serial), invited.org.clone());
-        self.state.issued.push(Issued { serial, org, node: request.node, until, revoked: None });
+        self.state.issued.push(Issued {
+            serial,
+            org,
+            node: request.node,
+            until,
+            revoked: None,
+        });
         Ok(leaf)
     }
 
@@ -202,9 +271,18 @@ impl Authority {
             Decision::Waiting => EnrolAnswer::Waiting(check_words(request.node.as_bytes()).join(" ")),
             Decision::Rejected => EnrolAnswer::Rejected,
             Decision::Approved(chain) => {
-                let index = self.state.dealt.iter().find(|(_, org)| *org == invited.org).map(|(index, _)| *index);
+                let index = self
+                    .state
+                    .dealt
+                    .iter()
+                    .find(|(_, org)| *org == invited.org)
+                    .map(|(index, _)| *index);
                 let share = index.and_then(|index| {
-                    self.state.shares.iter().find(|(held, _)| *held == index).map(|(_, share)| share.clone())
+                    self.state
+                        .shares
+                        .iter()
+                        .find(|(held, _)| *held == index)
+                        .map(|(_, share)| share.clone())
                 });
                 EnrolAnswer::Approved(Box::new(Admission {
                     chain: chain.clone(),

@@ -72,12 +72,19 @@ pub async fn start(folder: &Path, listen: SocketAddr, auto_approve: bool) -> Out
         let now = clock::now();
         let until = now.plus(CERTIFICATE_LIFE_MS);
         let key = Key::generate(&SystemRandom::new()).map_err(Fault::because(Exit::Failed, &what, "Report this."))?;
-        let validity = Validity { not_before: Millis(now.0.saturating_sub(60_000)), not_after: until };
+        let validity = Validity {
+            not_before: Millis(now.0.saturating_sub(60_000)),
+            not_after: until,
+        };
         let hosts = vec![host(&authority.state.address).to_owned()];
         let leaf = authority
             .root
             .issue_enrolment(&key, &hosts, validity, random::<SERIAL_BYTES>()?)
-            .map_err(Fault::because(Exit::Failed, &what, "Check the address given to `hie authority init`."))?;
+            .map_err(Fault::because(
+                Exit::Failed,
+                &what,
+                "Check the address given to `hie authority init`.",
+            ))?;
         let chain = vec![leaf, authority.root.root().to_vec()];
         let identity = NodeIdentity::new(key, chain).map_err(Fault::because(Exit::Failed, &what, "Report this."))?;
         config::enrolment_server(Arc::new(IdentityCell::new(identity)), Arc::new(clock::System))
@@ -85,9 +92,18 @@ pub async fn start(folder: &Path, listen: SocketAddr, auto_approve: bool) -> Out
     };
     let listener = std::net::TcpListener::bind(listen)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-        .map_err(Fault::because(Exit::Unreachable, &what, "Choose another address with --listen."))?;
-    let address = listener.local_addr().map_err(Fault::because(Exit::Failed, &what, "Report this."))?;
-    let served = Arc::new(Served { folder: folder.to_owned(), auto_approve });
+        .map_err(Fault::because(
+            Exit::Unreachable,
+            &what,
+            "Choose another address with --listen.",
+        ))?;
+    let address = listener
+        .local_addr()
+        .map_err(Fault::because(Exit::Failed, &what, "Report this."))?;
+    let served = Arc::new(Served {
+        folder: folder.to_owned(),
+        auto_approve,
+    });
     let routes = Router::new()
         .route("/hie/enrol", post(enrol))
         .route("/hie/registry", get(registry))
@@ -116,7 +132,11 @@ async fn on_folder<T: Send + 'static>(
         Ok(Ok(value)) => Ok(value),
         Ok(Err(fault)) => {
             tracing::warn!(what = %fault.what, why = %fault.why, "enrolment refused");
-            Err(if fault.exit == Exit::Refused { StatusCode::FORBIDDEN } else { StatusCode::INTERNAL_SERVER_ERROR })
+            Err(if fault.exit == Exit::Refused {
+                StatusCode::FORBIDDEN
+            } else {
+                StatusCode::INTERNAL_SERVER_ERROR
+            })
         }
         Err(_) => Err(StatusCode::INTERNAL_SERVER_ERROR),
     }
@@ -124,7 +144,10 @@ async fn on_folder<T: Send + 'static>(
 
 async fn enrol(Shared(served): Shared<Arc<Served>>, body: Body) -> Result<Response, StatusCode> {
     let request: EnrolRequest = cbor::decode(&body, ENROL_BYTES_MAX).map_err(|_| StatusCode::BAD_REQUEST)?;
-    let answer = on_folder(served, move |authority, auto| authority.enrol(&request, auto, clock::now())).await?;
+    let answer = on_folder(served, move |authority, auto| {
+        authority.enrol(&request, auto, clock::now())
+    })
+    .await?;
     let bytes = cbor::encode(&answer).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     Ok(([(header::CONTENT_TYPE, "application/cbor")], bytes).into_response())
 }
@@ -156,14 +179,19 @@ async fn registry(Shared(served): Shared<Arc<Served>>, Query(query): Query<Have>
 async fn cacerts(Shared(served): Shared<Arc<Served>>) -> Result<Response, StatusCode> {
     let certificate = on_folder(served, |authority, _| Ok(authority.root.root().to_vec())).await?;
     let text = STANDARD.encode(certs_only(&certificate));
-    let headers = [(header::CONTENT_TYPE, "application/pkcs7-mime"), (header::HeaderName::from_static("content-transfer-encoding"), "base64")];
+    let headers = [
+        (header::CONTENT_TYPE, "application/pkcs7-mime"),
+        (header::HeaderName::from_static("content-transfer-encoding"), "base64"),
+    ];
     Ok((headers, text).into_response())
 }
 
 /// A degenerate PKCS#7 SignedData with one certificate and no signer (RFC 5652 §5.1), as EST answers it.
 fn certs_only(certificate: &[u8]) -> Vec<u8> {
     const SIGNED_DATA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02];
-    const DATA: &[u8] = &[0x30, 0x0b, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01];
+    const DATA: &[u8] = &[
+        0x30, 0x0b, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01,
+    ];
     let mut body = vec![0x02, 0x01, 0x01, 0x31, 0x00];
     body.extend_from_slice(DATA);
     body.extend(der(0xa0, certificate));

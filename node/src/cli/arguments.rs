@@ -7,7 +7,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// A regional health information exchange node.
 #[derive(Parser, Debug)]
-#[command(name = "hie", version, about, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    name = "hie",
+    version,
+    about,
+    propagate_version = true,
+    arg_required_else_help = true
+)]
 pub struct Arguments {
     /// Folder of the node.
     #[arg(long, global = true, env = "HIE_HOME", default_value = "/var/lib/hie")]
@@ -30,10 +36,14 @@ pub enum Command {
     #[command(subcommand)]
     Authority(AuthorityCommand),
     /// Make an invitation (region office).
-    #[command(after_help = "Examples:\n  hie invite --dir /srv/region --name \"City General\" --organisation urn:oid:2.999.7.1 --role index-holder\n  hie invite --dir /srv/region --name \"Harbour GP\" --organisation urn:oid:2.999.7.3 --kind clinic --out harbour.hie")]
+    #[command(
+        after_help = "Examples:\n  hie invite --dir /srv/region --name \"City General\" --organisation urn:oid:2.999.7.1 --role index-holder\n  hie invite --dir /srv/region --name \"Harbour GP\" --organisation urn:oid:2.999.7.3 --kind clinic --out harbour.hie"
+    )]
     Invite(Invite),
     /// Make identity, configuration and an empty store.
-    #[command(after_help = "Examples:\n  hie init --name \"City General\" --host hie.citygeneral.example\n  hie --home ./a init --name A --web 127.0.0.1:8080 --plain --control 127.0.0.1:8443 --bulk 127.0.0.1:8444")]
+    #[command(
+        after_help = "Examples:\n  hie init --name \"City General\" --host hie.citygeneral.example\n  hie --home ./a init --name A --web 127.0.0.1:8080 --plain --control 127.0.0.1:8443 --bulk 127.0.0.1:8444"
+    )]
     Init(Init),
     /// Join a region with an invitation (text or file).
     Join(Join),
@@ -47,7 +57,9 @@ pub enum Command {
     #[command(subcommand)]
     Import(ImportCommand),
     /// Ask who holds something about a patient.
-    #[command(after_help = "Examples:\n  hie find --as haddad --family Okafor --given Grace --birth-date 1961-03-14\n  hie find --as haddad --identifier 'http://example.org/mrn|4821930075' --json")]
+    #[command(
+        after_help = "Examples:\n  hie find --as haddad --family Okafor --given Grace --birth-date 1961-03-14\n  hie find --as haddad --identifier 'http://example.org/mrn|4821930075' --json"
+    )]
     Find(Find),
     /// Fetch a document or a whole study that `find` named.
     Get(Get),

@@ -28,7 +28,11 @@ impl Output {
     pub fn data(&self, text: impl AsRef<str>, value: &Value) {
         let mut out = std::io::stdout().lock();
         // A closed pipe is the reader's choice, not a failure of ours.
-        let _closed = if self.json { writeln!(out, "{value}") } else { writeln!(out, "{}", text.as_ref()) };
+        let _closed = if self.json {
+            writeln!(out, "{value}")
+        } else {
+            writeln!(out, "{}", text.as_ref())
+        };
         let _closed = out.flush();
     }
 
@@ -54,7 +58,11 @@ impl Output {
         }
         let bar = ProgressBar::new(total);
         let style = ProgressStyle::with_template("{prefix}  [{bar:24}]  {pos} / {len}  {per_sec}  {eta} left  {msg}");
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("##-"));
+        bar.set_style(
+            style
+                .unwrap_or_else(|_| ProgressStyle::default_bar())
+                .progress_chars("##-"),
+        );
         bar.set_prefix(name.to_owned());
         bar.enable_steady_tick(Duration::from_millis(200));
         bar

@@ -15,9 +15,28 @@ pub struct Answer {
 impl Answer {
     /// Reads the lines of `hie find --json`.
     pub fn read(lines: &[Value]) -> Self {
-        let organisations = lines.iter().filter(|line| line.get("organisation").is_some()).cloned().collect();
-        let closing = lines.iter().rev().find(|line| line.get("complete").is_some()).cloned().unwrap_or(Value::Null);
+        let organisations = lines
+            .iter()
+            .filter(|line| line.get("organisation").is_some())
+            .cloned()
+            .collect();
+        let closing = lines
+            .iter()
+            .rev()
+            .find(|line| line.get("complete").is_some())
+            .cloned()
+            .unwrap_or(Value::Null);
         Self { organisations, closing }
+    }
+
+    /// The lines, one an organisation.
+    pub fn organisations(&self) -> &[Value] {
+        &self.organisations
+    }
+
+    /// The closing line.
+    pub const fn closing(&self) -> &Value {
+        &self.closing
     }
 
     /// Whether nobody was silent.
@@ -26,21 +45,31 @@ impl Answer {
     }
 
     fn documents(line: &Value) -> &[Value] {
-        line.get("documents").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+        line.get("documents")
+            .and_then(Value::as_array)
+            .map_or(&[], Vec::as_slice)
     }
 
     /// Organisations that answered with documents.
     pub fn answered(&self) -> usize {
-        self.organisations.iter().filter(|line| !Self::documents(line).is_empty()).count()
+        self.organisations
+            .iter()
+            .filter(|line| !Self::documents(line).is_empty())
+            .count()
     }
 
     /// Reference and holder of the first study from another organisation.
     pub fn study(&self) -> Option<(String, String)> {
-        self.organisations.iter().filter(|line| line.get("here") != Some(&Value::Bool(true))).find_map(|line| {
-            let study = Self::documents(line).iter().find(|document| document.get("class").and_then(Value::as_str) == Some("imaging"))?;
-            let holder = line.get("name").and_then(Value::as_str)?;
-            Some((study.get("reference")?.as_str()?.to_owned(), holder.to_owned()))
-        })
+        self.organisations
+            .iter()
+            .filter(|line| line.get("here") != Some(&Value::Bool(true)))
+            .find_map(|line| {
+                let study = Self::documents(line)
+                    .iter()
+                    .find(|document| document.get("class").and_then(Value::as_str) == Some("imaging"))?;
+                let holder = line.get("name").and_then(Value::as_str)?;
+                Some((study.get("reference")?.as_str()?.to_owned(), holder.to_owned()))
+            })
     }
 
     /// Shows the answer as `hie find` would.
@@ -50,23 +79,50 @@ impl Answer {
             let elapsed = line.get("elapsed_ms").and_then(Value::as_u64);
             let time = elapsed.map_or_else(String::new, |elapsed| format!("{elapsed} ms"));
             output.data(
-                format!("  {:<24} {:<34} {:>8}   {} document(s)", text("name"), text("state"), time, Self::documents(line).len()),
+                format!(
+                    "  {:<24} {:<34} {:>8}   {} document(s)",
+                    text("name"),
+                    text("state"),
+                    time,
+                    Self::documents(line).len()
+                ),
                 line,
             );
+            for (key, shown) in [
+                ("allergies", "allergies"),
+                ("medications", "medications"),
+                ("problems", "problems"),
+            ] {
+                let rows = line.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+                let words: Vec<&str> = rows.iter().filter_map(|row| row.get("display")?.as_str()).collect();
+                if !words.is_empty() && !output.is_json() {
+                    output.data(format!("      {shown:<12} {}", words.join("; ")), &Value::Null);
+                }
+            }
             for document in Self::documents(line) {
                 let word = |key: &str| document.get(key).and_then(Value::as_str).unwrap_or_default();
                 if !output.is_json() {
-                    output.data(format!("      {:<9} {:<44} {}", word("class"), word("title"), word("created")), &Value::Null);
+                    output.data(
+                        format!("      {:<9} {:<44} {}", word("class"), word("title"), word("created")),
+                        &Value::Null,
+                    );
                 }
             }
         }
-        let words = self.closing.get("words").and_then(Value::as_str).unwrap_or("The answer did not end.");
+        let words = self
+            .closing
+            .get("words")
+            .and_then(Value::as_str)
+            .unwrap_or("The answer did not end.");
         output.data(words, &self.closing);
     }
 
     /// Demands documents from at least `count` other organisations and a study among them.
     pub fn demand_from_others(&self, count: usize) -> Outcome<()> {
-        let others = self.organisations.iter().filter(|line| line.get("here") != Some(&Value::Bool(true)));
+        let others = self
+            .organisations
+            .iter()
+            .filter(|line| line.get("here") != Some(&Value::Bool(true)));
         let answered = others.filter(|line| !Self::documents(line).is_empty()).count();
         if answered >= count && self.study().is_some() {
             return Ok(());
@@ -74,20 +130,36 @@ impl Answer {
         Err(Fault::new(
             Exit::Failed,
             "The question was not answered as it should be.",
-            format!("{answered} other organisations gave documents, {count} should; study: {}", self.study().is_some()),
+            format!(
+                "{answered} other organisations gave documents, {count} should; study: {}",
+                self.study().is_some()
+            ),
             "See the logs in the demonstration's folder.",
         ))
     }
 
     /// Demands that exactly that organisation is named as silent.
     pub fn demand_silent(&self, name: &str) -> Outcome<()> {
-        let silent = self.closing.get("silent").and_then(Value::as_array).cloned().unwrap_or_default();
-        let names: Vec<&str> = silent.iter().filter_map(|line| line.get("name").and_then(Value::as_str)).collect();
+        let silent = self
+            .closing
+            .get("silent")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
+        let names: Vec<&str> = silent
+            .iter()
+            .filter_map(|line| line.get("name").and_then(Value::as_str))
+            .collect();
         if names == [name] {
             return Ok(());
         }
         let why = format!("{name} is stopped, but the silent are {names:?}");
-        Err(Fault::new(Exit::Failed, "The gap was not named.", why, "See the logs in the demonstration's folder."))
+        Err(Fault::new(
+            Exit::Failed,
+            "The gap was not named.",
+            why,
+            "See the logs in the demonstration's folder.",
+        ))
     }
 }
 

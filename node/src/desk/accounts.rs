@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::future::{BoxFuture, FutureExt as _};
 use hie_gateway::ports::{Accounts, Answer, Credential, PortError, Principal};
 use hie_node_core::account::client::Client;
-use hie_node_core::account::{Account, AccountError, PASSWORD_BYTES_MAX};
+use hie_node_core::account::{Account, AccountError};
 use hie_node_core::audit::event::{Actor, AuditEvent, EventKind, Outcome};
 use hie_node_core::ports::blocking;
 use hie_protocol::id::Millis;
@@ -55,7 +55,10 @@ impl AccountDesk {
     /// Over the trade.
     #[must_use]
     pub fn new(trade: Trade) -> Self {
-        Self { trade, remembered: Arc::default() }
+        Self {
+            trade,
+            remembered: Arc::default(),
+        }
     }
 
     fn broken<E: Classed>(&self) -> impl Fn(E) -> PortError + '_ {
@@ -70,10 +73,8 @@ impl AccountDesk {
     }
 
     fn password(&self, name: &str, password: &str) -> Answer<Principal> {
-        if password.len() > PASSWORD_BYTES_MAX {
-            return Err(self.refused(name));
-        }
-        let secret = Zeroizing::new([&(name.len() as u64).to_be_bytes(), name.as_bytes(), password.as_bytes()].concat());
+        let length = (name.len() as u64).to_be_bytes();
+        let secret = Zeroizing::new([length.as_slice(), name.as_bytes(), password.as_bytes()].concat());
         let key = self.trade.vault.blind_key("remembered password", &secret);
         let now = self.trade.clock.now();
         if let Some(known) = self.known(key, now) {
@@ -135,7 +136,14 @@ impl AccountDesk {
             remembered.clear();
         }
         let until = now.plus(REMEMBERED_MS_MAX);
-        remembered.insert(key, Remembered { principal: principal.clone(), changed, until });
+        remembered.insert(
+            key,
+            Remembered {
+                principal: principal.clone(),
+                changed,
+                until,
+            },
+        );
         Ok(principal)
     }
 
@@ -148,9 +156,21 @@ impl AccountDesk {
         };
         let (user, user_name, role) = account.map_or_else(
             || (String::new(), NOBODY.to_owned(), Role::Unknown),
-            |account| (account.name, account.shown, account.roles.first().copied().unwrap_or(Role::Unknown)),
+            |account| {
+                (
+                    account.name,
+                    account.shown,
+                    account.roles.first().copied().unwrap_or(Role::Unknown),
+                )
+            },
         );
-        let actor = Actor { org: self.trade.me.clone(), node: None, user, user_name, role };
+        let actor = Actor {
+            org: self.trade.me.clone(),
+            node: None,
+            user,
+            user_name,
+            role,
+        };
         let question = match correlation(&*self.trade.random) {
             Ok(question) => question,
             Err(error) => return error,
@@ -173,7 +193,12 @@ impl AccountDesk {
 }
 
 fn principal_of(account: Account) -> Principal {
-    Principal { account: account.name, name: account.shown, department: account.department, roles: account.roles }
+    Principal {
+        account: account.name,
+        name: account.shown,
+        department: account.department,
+        roles: account.roles,
+    }
 }
 
 impl Accounts for AccountDesk {

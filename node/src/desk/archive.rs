@@ -85,7 +85,12 @@ impl ArchiveDesk {
             Err(error) => {
                 let failure = Some((NOT_UNDERSTOOD, error.to_string()));
                 let study = study.unwrap_or_default();
-                return Ok(StoredInstance { sop_class: String::new(), sop_instance: String::new(), study, failure });
+                return Ok(StoredInstance {
+                    sop_class: String::new(),
+                    sop_instance: String::new(),
+                    study,
+                    failure,
+                });
             }
         };
         let mut stored = StoredInstance {
@@ -95,7 +100,8 @@ impl ArchiveDesk {
             failure: None,
         };
         if study.is_some_and(|study| study != stored.study) {
-            stored.failure = Some((OTHER_STUDY, "the instance belongs to another study than the one addressed".to_owned()));
+            let words = "the instance belongs to another study than the one addressed";
+            stored.failure = Some((OTHER_STUDY, words.to_owned()));
             return Ok(stored);
         }
         let occasion = Occasion {
@@ -115,7 +121,11 @@ impl ArchiveDesk {
     /// Studies that may fit, and whether there may be more than were looked at.
     fn candidates(&self, query: &ImagingQuery) -> Answer<(Vec<StudyRecord>, bool)> {
         let records = &self.trade.records;
-        let listed = query.matching.iter().find(|(tag, _)| tag == STUDY_UID).map(|(_, list)| list.as_str());
+        let listed = query
+            .matching
+            .iter()
+            .find(|(tag, _)| tag == STUDY_UID)
+            .map(|(_, list)| list.as_str());
         if let Some(list) = query.study.as_deref().or(listed) {
             let mut found = Vec::new();
             for uid in matching::uids(list) {
@@ -127,8 +137,13 @@ impl ArchiveDesk {
         if found.len() < SCAN_LIMIT_MAX {
             return Ok((found, false));
         }
-        let patient = query.matching.iter().find(|(tag, value)| tag == PATIENT_ID && !value.contains(['*', '?']));
-        let Some((_, id)) = patient else { return Ok((found, true)) };
+        let patient = query
+            .matching
+            .iter()
+            .find(|(tag, value)| tag == PATIENT_ID && !value.contains(['*', '?']));
+        let Some((_, id)) = patient else {
+            return Ok((found, true));
+        };
         let mut found = Vec::new();
         for person in self.trade.patients.find_text(id, PEOPLE_MAX).map_err(self.broken())? {
             for entry in records.of_patient(person.key).map_err(self.broken())? {
@@ -142,7 +157,9 @@ impl ArchiveDesk {
     /// Whether the caller may know of the study.
     fn visible(&self, asker: &Asker, study: &StudyRecord) -> Answer<bool> {
         let trade = &self.trade;
-        let Some(entry) = trade.records.entry(&study.document).map_err(self.broken())? else { return Ok(false) };
+        let Some(entry) = trade.records.entry(&study.document).map_err(self.broken())? else {
+            return Ok(false);
+        };
         if entry.superseded {
             return Ok(false);
         }
@@ -159,8 +176,15 @@ impl ArchiveDesk {
         studies.retain(|study| level != ImagingLevel::Study || fits(&study.object, query));
         // The newest first, and always in the same order, so that pages meet.
         studies.sort_by_cached_key(|study| {
-            let date = study.object.get(STUDY_DATE).and_then(|element| element.pointer("/Value/0")).and_then(Value::as_str);
-            (core::cmp::Reverse(date.unwrap_or_default().to_owned()), study.record.uid.clone())
+            let date = study
+                .object
+                .get(STUDY_DATE)
+                .and_then(|element| element.pointer("/Value/0"));
+            let date = date.and_then(Value::as_str);
+            (
+                core::cmp::Reverse(date.unwrap_or_default().to_owned()),
+                study.record.uid.clone(),
+            )
         });
         let enough = query.offset.saturating_add(query.limit);
         let mut rows = Vec::new();
@@ -177,6 +201,8 @@ impl ArchiveDesk {
             }
         }
         let more = cut || rows.len() > enough;
+        // DICOM JSON is in the order of the tags (PS3.18 section F.2.2).
+        rows.iter_mut().for_each(Attributes::sort_keys);
         let page = rows.into_iter().skip(query.offset).take(query.limit).map(Value::Object);
         Ok((page.collect(), more))
     }
@@ -197,7 +223,10 @@ impl ArchiveDesk {
         series.sort_by_cached_key(|(one, _)| (one.number.unwrap_or(i64::MAX), one.series_uid.clone()));
         let mut rows = Vec::new();
         for (one, attributes) in series {
-            let below: Vec<_> = instances.iter().filter(|held| held.series.series_uid == one.series_uid).collect();
+            let below: Vec<_> = instances
+                .iter()
+                .filter(|held| held.series.series_uid == one.series_uid)
+                .collect();
             if !below.iter().any(|held| is_wanted(query, &held.series, &held.entry)) {
                 continue;
             }
@@ -215,10 +244,16 @@ impl ArchiveDesk {
         let series = records.series(&study.record.uid).map_err(self.broken())?;
         let instances = records.instances(&study.record.uid).map_err(self.broken())?;
         let mut rows = Vec::new();
-        for held in instances.iter().filter(|held| is_wanted(query, &held.series, &held.entry)) {
+        for held in instances
+            .iter()
+            .filter(|held| is_wanted(query, &held.series, &held.entry))
+        {
             let of_series = series.iter().find(|(one, _)| one.series_uid == held.series.series_uid);
             let above = of_series.map(|(one, attributes)| {
-                let count = instances.iter().filter(|other| other.series.series_uid == one.series_uid).count();
+                let count = instances
+                    .iter()
+                    .filter(|other| other.series.series_uid == one.series_uid)
+                    .count();
                 series_object(one, attributes, count)
             });
             let above = joined(&study.object, &above.unwrap_or_default());
@@ -242,12 +277,20 @@ impl ArchiveDesk {
         let this = self.clone();
         let wanted = query.clone();
         let found = blocking(move || {
-            let Some(study) = this.trade.records.study(&uid).map_err(this.broken())? else { return Ok(None) };
+            let Some(study) = this.trade.records.study(&uid).map_err(this.broken())? else {
+                return Ok(None);
+            };
             Ok(this.holds(&study, ImagingLevel::Study, &wanted)?.then_some(study))
         });
-        let Some(study) = found.await? else { return Ok(Vec::new()) };
+        let Some(study) = found.await? else {
+            return Ok(Vec::new());
+        };
         let question = correlation(&*self.trade.random)?;
-        let released = self.trade.local.study(&asker(&self.trade, caller), study.document, question).await;
+        let released = self
+            .trade
+            .local
+            .study(&asker(&self.trade, caller), study.document, question)
+            .await;
         match released {
             Ok(released) => Ok(self.contents(Arc::new(released), &query)),
             Err(LocalError::NothingHere) => Ok(Vec::new()),
@@ -258,15 +301,22 @@ impl ArchiveDesk {
     /// The instances of a released study that are wanted, in viewing order.
     fn contents(&self, released: Arc<ReleasedStudy>, query: &ImagingQuery) -> Vec<InstanceContent> {
         let manifest = released.manifest();
-        let in_order = manifest.series.iter().flat_map(|series| series.instances.iter().map(move |one| (series, one)));
-        let wanted = (0_u32..).zip(in_order).filter(|(_, (series, one))| is_wanted(query, series, one));
+        let in_order = manifest
+            .series
+            .iter()
+            .flat_map(|series| series.instances.iter().map(move |one| (series, one)));
+        let wanted = (0_u32..)
+            .zip(in_order)
+            .filter(|(_, (series, one))| is_wanted(query, series, one));
         let content = |(index, (series, one)): (u32, (&SeriesEntry, &InstanceEntry))| {
             let (released, random) = (Arc::clone(&released), Arc::clone(&self.trade.random));
             let read = move || {
                 let (released, random) = (Arc::clone(&released), Arc::clone(&random));
                 let opened = async move {
                     let opened = released.instance(index, 0).await;
-                    opened.map(|opened| body(&random, opened)).map_err(|error| told(&*random, &error))
+                    opened
+                        .map(|opened| body(&random, opened))
+                        .map_err(|error| told(&*random, &error))
                 };
                 opened.boxed()
             };
@@ -313,11 +363,7 @@ impl Archive for ArchiveDesk {
         blocking(work).boxed()
     }
 
-    fn retrieve<'a>(
-        &'a self,
-        caller: &'a Caller,
-        query: ImagingQuery,
-    ) -> BoxFuture<'a, Answer<Vec<InstanceContent>>> {
+    fn retrieve<'a>(&'a self, caller: &'a Caller, query: ImagingQuery) -> BoxFuture<'a, Answer<Vec<InstanceContent>>> {
         self.release(caller, query).boxed()
     }
 }
@@ -330,7 +376,10 @@ fn is_wanted(query: &ImagingQuery, series: &SeriesEntry, one: &InstanceEntry) ->
 
 /// Whether every matching attribute fits.
 fn fits(object: &Attributes, query: &ImagingQuery) -> bool {
-    query.matching.iter().all(|(path, wanted)| matching::matches(object, path, wanted))
+    query
+        .matching
+        .iter()
+        .all(|(path, wanted)| matching::matches(object, path, wanted))
 }
 
 /// Attributes as they were stored; what cannot be read is empty and matches nothing.
@@ -373,8 +422,13 @@ fn joined(above: &Attributes, own: &Attributes) -> Attributes {
 /// for all (PS3.18 section 10.6.3.3); and what is asked for by name.
 fn shown(whole: &Attributes, own: &Attributes, query: &ImagingQuery, relational: bool) -> Attributes {
     let all = relational || query.include.iter().any(|field| field == "all");
-    let keep = |tag: &str| all || tag == STUDY_UID || own.contains_key(tag) || query.include.iter().any(|field| field == tag);
-    whole.iter().filter(|(tag, _)| keep(tag)).map(|(tag, element)| (tag.clone(), element.clone())).collect()
+    let asked = |tag: &str| query.include.iter().any(|field| field == tag);
+    let keep = |tag: &str| all || tag == STUDY_UID || own.contains_key(tag) || asked(tag);
+    whole
+        .iter()
+        .filter(|(tag, _)| keep(tag))
+        .map(|(tag, element)| (tag.clone(), element.clone()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -388,21 +442,37 @@ mod tests {
 
     fn object(pairs: &[(&str, &str, &str)]) -> Attributes {
         let mut object = Attributes::new();
-        pairs.iter().for_each(|(tag, vr, value)| put(&mut object, tag, vr, json!(value)));
+        pairs
+            .iter()
+            .for_each(|(tag, vr, value)| put(&mut object, tag, vr, json!(value)));
         object
     }
 
     #[test]
     fn a_row_shows_its_level_and_what_was_asked_for() {
-        let study = object(&[("0020000D", "UI", "1.2"), ("00100020", "LO", "4711"), ("00081030", "LO", "CT head")]);
+        let study = object(&[
+            ("0020000D", "UI", "1.2"),
+            ("00100020", "LO", "4711"),
+            ("00081030", "LO", "CT head"),
+        ]);
         let series = object(&[("0020000E", "UI", "1.2.1"), ("00080060", "CS", "CT")]);
         let whole = joined(&study, &series);
-        let mut query = ImagingQuery { study: Some("1.2".to_owned()), ..ImagingQuery::default() };
+        let mut query = ImagingQuery {
+            study: Some("1.2".to_owned()),
+            ..ImagingQuery::default()
+        };
         query.include.push("00081030".to_owned());
-        let row = shown(&whole, &series, &query, false);
-        assert_eq!(row.keys().collect::<Vec<_>>(), ["00080060", "00081030", "0020000D", "0020000E"]);
+        let mut row = shown(&whole, &series, &query, false);
+        row.sort_keys();
+        assert_eq!(
+            row.keys().collect::<Vec<_>>(),
+            ["00080060", "00081030", "0020000D", "0020000E"]
+        );
         assert_eq!(shown(&whole, &series, &query, true).len(), 5);
-        query.matching = vec![("00100020".to_owned(), "47*".to_owned()), ("00080060".to_owned(), "CT".to_owned())];
+        query.matching = vec![
+            ("00100020".to_owned(), "47*".to_owned()),
+            ("00080060".to_owned(), "CT".to_owned()),
+        ];
         assert!(fits(&whole, &query) && !fits(&series, &query));
     }
 }

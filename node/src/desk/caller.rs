@@ -77,7 +77,10 @@ pub fn correlation(random: &dyn Random) -> Answer<Correlation> {
 /// A failure in words of one's own: safe to show, without personal data.
 #[must_use]
 pub fn port_error(class: Class, words: &str) -> PortError {
-    PortError { class, what: words.to_owned() }
+    PortError {
+        class,
+        what: words.to_owned(),
+    }
 }
 
 /// An error that says who must act.
@@ -96,7 +99,16 @@ macro_rules! classed {
     };
 }
 
-classed!(AccountError, AuditError, KvError, LocalError, PatientError, PolicyError, RecordError, ReleaseError);
+classed!(
+    AccountError,
+    AuditError,
+    KvError,
+    LocalError,
+    PatientError,
+    PolicyError,
+    RecordError,
+    ReleaseError
+);
 
 impl Classed for NoRandomness {
     fn class(&self) -> Class {
@@ -142,8 +154,16 @@ fn sentence(text: &str) -> String {
 #[must_use]
 pub fn body(random: &Arc<dyn Random>, released: Released) -> Body {
     let random = Arc::clone(random);
-    let stream = released.stream.map(move |piece| piece.map_err(|error| told(&*random, &error))).boxed();
-    Body { content_type: released.content_type, size: released.size, hash: released.hash, stream }
+    let stream = released
+        .stream
+        .map(move |piece| piece.map_err(|error| told(&*random, &error)))
+        .boxed();
+    Body {
+        content_type: released.content_type,
+        size: released.size,
+        hash: released.hash,
+        stream,
+    }
 }
 
 #[cfg(test)]
@@ -161,7 +181,12 @@ mod tests {
         let slow = told(&random, &AccountError::SlowDown { wait_ms: 1500 });
         assert_eq!(slow.class, Class::Unavailable);
         assert_eq!(slow.what, "Too many failed attempts; try again in 2 seconds.");
-        let broken = told(&random, &KvError::Fatal { what: "sector 7 of /dev/sda".to_owned() });
+        let broken = told(
+            &random,
+            &KvError::Fatal {
+                what: "sector 7 of /dev/sda".to_owned(),
+            },
+        );
         assert_eq!(broken.class, Class::Broken);
         assert!(!broken.what.contains("sector"), "{}", broken.what);
     }

@@ -59,14 +59,19 @@ pub fn patient_of(trade: &Trade, selector: &PatientSelector) -> Answer<Option<Pa
     let broken = |error| told(&*trade.random, &error);
     match selector {
         PatientSelector::Id(id) => {
-            let Some(key) = PatientKey::from_hex(id) else { return Ok(None) };
+            let Some(key) = PatientKey::from_hex(id) else {
+                return Ok(None);
+            };
             Ok(trade.patients.person(key).map_err(broken)?.map(|person| person.key))
         }
         PatientSelector::Identifier { system, value } => {
             match trade.patients.by_identifier(system, value).map_err(broken)?.as_slice() {
                 [] => Ok(None),
                 [only] => Ok(Some(*only)),
-                _ => Err(port_error(Class::Invalid, "More than one patient has this identifier. Name the patient by id.")),
+                _ => {
+                    let words = "More than one patient has this identifier. Name the patient by id.";
+                    Err(port_error(Class::Invalid, words))
+                }
             }
         }
     }
@@ -85,7 +90,8 @@ impl ConsentDesk {
 
     fn record(&self, caller: &Caller, mut consent: Value) -> Answer<Value> {
         let named = patient_named(&consent).ok_or_else(|| {
-            let words = "Consent.patient: name a patient of this organisation as Patient/[id] or by an identifier with system and value.";
+            let words = "Consent.patient: name a patient of this organisation as Patient/[id], or by an identifier with \
+                         system and value.";
             port_error(Class::Invalid, words)
         })?;
         let patient = patient_of(&self.trade, &named)?.ok_or_else(|| {
@@ -97,7 +103,11 @@ impl ConsentDesk {
         }
         let question = correlation(&*self.trade.random)?;
         let (by, now) = (actor(&self.trade, caller), self.trade.clock.now());
-        let recorded = self.trade.policies.accept(patient, &consent, by, question, now).map_err(self.broken())?;
+        let recorded = self
+            .trade
+            .policies
+            .accept(patient, &consent, by, question, now)
+            .map_err(self.broken())?;
         if let Some(publisher) = &self.publisher {
             publisher.wake();
         }
@@ -117,18 +127,23 @@ impl ConsentDesk {
                 found.into_iter().map(|(_, consent)| consent).collect()
             }
         };
-        let has = |consent: &Value| status.is_none_or(|status| consent.get("status").and_then(Value::as_str) == Some(status));
+        let is = |consent: &Value, status| consent.get("status").and_then(Value::as_str) == Some(status);
+        let has = |consent: &Value| status.is_none_or(|status| is(consent, status));
         Ok(found.into_iter().filter(has).collect())
     }
 
     fn rows(&self, patient: &PatientSelector, draft: Option<Value>) -> Answer<Vec<ConsentRow>> {
         let trade = &self.trade;
         let Some(patient) = patient_of(trade, patient)? else {
-            return Err(port_error(Class::Invalid, "This organisation knows no such patient. Search the patient first."));
+            let words = "This organisation knows no such patient. Search the patient first.";
+            return Err(port_error(Class::Invalid, words));
         };
         let stored = trade.policies.of(patient).map_err(self.broken())?;
         let directives = match draft {
-            Some(draft) => trade.policies.with_draft(patient, &in_force(draft)).map_err(self.broken())?,
+            Some(draft) => trade
+                .policies
+                .with_draft(patient, &in_force(draft))
+                .map_err(self.broken())?,
             None => stored.directives.clone(),
         };
         let registry = Arc::clone(&trade.registry.borrow());
@@ -138,7 +153,10 @@ impl ConsentDesk {
             entries.push(ordinary(patient, now));
         }
         let court = Court {
-            policy: PatientPolicy { epoch: stored.epoch, directives },
+            policy: PatientPolicy {
+                epoch: stored.epoch,
+                directives,
+            },
             region: rules(&registry.policy),
             entries,
             custodian: trade.me.clone(),
@@ -147,7 +165,10 @@ impl ConsentDesk {
         let mut seats = vec![(trade.me.clone(), format!("Clinicians of {}", trade.name))];
         let others = registry.active().filter(|member| member.org != trade.me);
         seats.extend(others.map(|member| (member.org.clone(), member.name.clone())));
-        let seat = |(org, who): &(OrgId, String)| Seat { who: who.clone(), asker: clinician(org, None) };
+        let seat = |(org, who): &(OrgId, String)| Seat {
+            who: who.clone(),
+            asker: clinician(org, None),
+        };
         let mut rows: Vec<ConsentRow> = seats.iter().map(seat).flat_map(|seat| court.rows(&seat)).collect();
         rows.extend(court.emergency_rows(&seats));
         Ok(rows)
@@ -173,14 +194,23 @@ impl Court {
 
     /// One line for all when a declared emergency opens the same for everybody, else one for each organisation.
     fn emergency_rows(&self, seats: &[(OrgId, String)]) -> Vec<ConsentRow> {
-        let declared = BreakGlass { reason: BreakGlassReason::LifeAtRisk, words: String::new(), declared: self.now };
+        let declared = BreakGlass {
+            reason: BreakGlassReason::LifeAtRisk,
+            words: String::new(),
+            declared: self.now,
+        };
         let judge = |(org, who): &(OrgId, String)| (who.clone(), self.judge(&clinician(org, Some(declared.clone()))));
         let judged: Vec<(String, Judged)> = seats.iter().map(judge).collect();
-        let Some((_, first)) = judged.first() else { return Vec::new() };
+        let Some((_, first)) = judged.first() else {
+            return Vec::new();
+        };
         if judged.iter().all(|(_, other)| other == first) {
             return rows_of("Anybody of the region who declares an emergency", first);
         }
-        judged.iter().flat_map(|(who, judged)| rows_of(&format!("{who}, declaring an emergency"), judged)).collect()
+        judged
+            .iter()
+            .flat_map(|(who, judged)| rows_of(&format!("{who}, declaring an emergency"), judged))
+            .collect()
     }
 }
 
@@ -196,7 +226,11 @@ fn rows_of(who: &str, judged: &Judged) -> Vec<ConsentRow> {
 
 /// A physician of an organisation who treats the patient.
 fn clinician(org: &OrgId, declared: Option<BreakGlass>) -> Asker {
-    let purpose = if declared.is_some() { Purpose::BreakGlass } else { Purpose::Treatment };
+    let purpose = if declared.is_some() {
+        Purpose::BreakGlass
+    } else {
+        Purpose::Treatment
+    };
     Asker {
         org: org.clone(),
         user: String::new(),
@@ -224,8 +258,12 @@ fn patient_named(consent: &Value) -> Option<PatientSelector> {
         let (_, id) = reference.rsplit_once("Patient/")?;
         return Some(PatientSelector::Id(id.split('/').next().unwrap_or_default().to_owned()));
     }
-    let part = |name: &str| patient.get("identifier").and_then(|identifier| identifier.get(name)).and_then(Value::as_str);
-    Some(PatientSelector::Identifier { system: part("system")?.to_owned(), value: part("value")?.to_owned() })
+    let identifier = patient.get("identifier")?;
+    let part = |name: &str| identifier.get(name).and_then(Value::as_str);
+    Some(PatientSelector::Identifier {
+        system: part("system")?.to_owned(),
+        value: part("value")?.to_owned(),
+    })
 }
 
 /// An ordinary document, to judge the choices of a patient who has none yet.
@@ -278,7 +316,11 @@ fn kind_words(meta: &DocumentMeta) -> String {
         Confidentiality::Unknown => labels.push("confidentiality not known"),
         _ => {}
     }
-    if labels.is_empty() { kind.to_owned() } else { format!("{kind} ({})", labels.join(", ")) }
+    if labels.is_empty() {
+        kind.to_owned()
+    } else {
+        format!("{kind} ({})", labels.join(", "))
+    }
 }
 
 const fn sensitivity_words(label: Sensitivity) -> &'static str {
@@ -304,9 +346,14 @@ const fn sensitivity_words(label: Sensitivity) -> &'static str {
 
 /// The judge speaks to the asker; a preview speaks about the asker.
 fn third_person(words: &str) -> String {
-    let words = words.replace("your organisation", "this organisation").replace("Your organisation", "This organisation");
-    let words = words.replace("your role", "this role").replace("Your role", "This role");
-    words.replace("excluded you.", "excluded this person.").replace("You must not", "The receiver must not")
+    let words = words.replace("your organisation", "this organisation");
+    let words = words.replace("Your organisation", "This organisation");
+    let words = words
+        .replace("your role", "this role")
+        .replace("Your role", "This role");
+    words
+        .replace("excluded you.", "excluded this person.")
+        .replace("You must not", "The receiver must not")
 }
 
 impl Consents for ConsentDesk {
@@ -343,13 +390,13 @@ mod tests {
 
     use hie_consent::decide::{Basis, Reason};
     use hie_consent::explain;
+    use hie_consent::request::RegionRules;
     use hie_gateway::ports::PatientSelector;
+    use hie_node_core::ids::PatientKey;
+    use hie_node_core::policy::store::PatientPolicy;
     use hie_protocol::id::{ConsentEpoch, Millis, OrgId};
     use hie_protocol::message::Obligation;
     use hie_protocol::registry::{BreakGlassRules, ConsentModel};
-    use hie_consent::request::RegionRules;
-    use hie_node_core::ids::PatientKey;
-    use hie_node_core::policy::store::PatientPolicy;
     use serde_json::json;
 
     use super::{Court, in_force, ordinary, patient_named, third_person};
@@ -357,7 +404,11 @@ mod tests {
     #[test]
     fn the_patient_is_named_by_reference_or_identifier() {
         let by = |patient| patient_named(&json!({ "patient": patient }));
-        for reference in ["Patient/ab12", "https://here/fhir/Patient/ab12", "Patient/ab12/_history/3"] {
+        for reference in [
+            "Patient/ab12",
+            "https://here/fhir/Patient/ab12",
+            "Patient/ab12/_history/3",
+        ] {
             assert!(matches!(by(json!({ "reference": reference })), Some(PatientSelector::Id(id)) if id == "ab12"));
         }
         let identifier = by(json!({ "identifier": { "system": "urn:oid:2.999.1", "value": "4711" } }));
@@ -368,25 +419,38 @@ mod tests {
     #[test]
     fn a_preview_speaks_about_the_asker() {
         let reasons = Reason::ALL.iter().map(|reason| explain::reason(*reason));
-        let others = [explain::basis(&Basis::OwnRecord), explain::obligation(Obligation::NoRedisclosure)];
+        let others = [
+            explain::basis(&Basis::OwnRecord),
+            explain::obligation(Obligation::NoRedisclosure),
+        ];
         for words in reasons.chain(others) {
             let words = third_person(words).to_lowercase();
-            assert!(!words.split([' ', '.']).any(|word| matches!(word, "you" | "your")), "{words}");
+            assert!(
+                !words.split([' ', '.']).any(|word| matches!(word, "you" | "your")),
+                "{words}"
+            );
         }
     }
 
     #[test]
     fn an_emergency_that_opens_the_same_for_all_is_one_row() {
         let org = |arc: u8| OrgId::parse(&format!("urn:oid:2.999.{arc}")).unwrap();
-        let glass = BreakGlassRules { allowed: true, minutes: 240, tell_withheld: true };
+        let glass = BreakGlassRules {
+            allowed: true,
+            minutes: 240,
+            tell_withheld: true,
+        };
+        let coded = |system: &str, code: &str| json!({ "coding": [{ "system": format!("http://terminology.hl7.org/CodeSystem/{system}"), "code": code }] });
         let deny = json!({
             "resourceType": "Consent", "status": "draft", "patient": { "reference": "Patient/1" },
-            "scope": { "coding": [{ "system": "http://terminology.hl7.org/CodeSystem/consentscope", "code": "patient-privacy" }] },
-            "policyRule": { "coding": [{ "system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "OPTOUT" }] },
+            "scope": coded("consentscope", "patient-privacy"), "policyRule": coded("v3-ActCode", "OPTOUT"),
         });
         let directive = hie_consent::fhir::read(&in_force(deny), &|_| None).unwrap();
         let court = Court {
-            policy: PatientPolicy { epoch: ConsentEpoch(1), directives: vec![directive] },
+            policy: PatientPolicy {
+                epoch: ConsentEpoch(1),
+                directives: vec![directive],
+            },
             region: RegionRules::new(ConsentModel::OptOut, glass),
             entries: vec![ordinary(PatientKey([1; 16]), Millis(1000))],
             custodian: org(1),
@@ -396,7 +460,10 @@ mod tests {
         let rows = court.emergency_rows(&seats);
         assert_eq!(rows.len(), 1);
         assert!(rows[0].permitted, "{}", rows[0].why);
-        let seat = super::Seat { who: "Lakeside".to_owned(), asker: super::clinician(&org(2), None) };
+        let seat = super::Seat {
+            who: "Lakeside".to_owned(),
+            asker: super::clinician(&org(2), None),
+        };
         let rows = court.rows(&seat);
         assert!(!rows[0].permitted, "{}", rows[0].why);
         assert_eq!(rows[0].what, "Other documents: 1");

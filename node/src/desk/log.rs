@@ -54,14 +54,26 @@ impl LogDesk {
         let trade = &self.trade;
         let limit = query.limit.clamp(1, PAGE_ENTRIES_MAX);
         let filters = self.filters(query, limit)?;
-        let mut found = Found { whole: true, ..Found::default() };
+        let mut found = Found {
+            whole: true,
+            ..Found::default()
+        };
         // A text that nobody answers to finds nothing, and the page is proved all the same.
-        let nothing = AuditFilter { before: Some(0), limit: 1, ..AuditFilter::default() };
+        let nothing = AuditFilter {
+            before: Some(0),
+            limit: 1,
+            ..AuditFilter::default()
+        };
         for filter in filters.iter().chain(filters.is_empty().then_some(&nothing)) {
             self.gather(filter, limit, &mut found)?;
         }
         let question = correlation(&*trade.random)?;
-        let mut event = AuditEvent::new(EventKind::AuditSearched, trade.clock.now(), question, actor(trade, caller));
+        let mut event = AuditEvent::new(
+            EventKind::AuditSearched,
+            trade.clock.now(),
+            question,
+            actor(trade, caller),
+        );
         event.purpose = Some(caller.purpose);
         let patients: BTreeSet<PatientRef> = filters.iter().filter_map(|filter| filter.patient).collect();
         event.patient = patients.first().copied().filter(|_| patients.len() == 1);
@@ -73,7 +85,14 @@ impl LogDesk {
         for entry in found.entries.into_values().rev().take(limit) {
             entries.push(self.shown(&entry, &registry, &mut known)?);
         }
-        Ok((entries, AccessProof { size: found.size, checkpoint: found.checkpoint, whole: found.whole }))
+        Ok((
+            entries,
+            AccessProof {
+                size: found.size,
+                checkpoint: found.checkpoint,
+                whole: found.whole,
+            },
+        ))
     }
 
     /// What a search stands for: a question, an account here or elsewhere, a program, patients; all of them.
@@ -92,27 +111,41 @@ impl LogDesk {
         }
         let mut filters = Vec::new();
         if let Some(question) = correlation_of(text) {
-            filters.push(AuditFilter { correlation: Some(question), ..plain.clone() });
+            filters.push(AuditFilter {
+                correlation: Some(question),
+                ..plain.clone()
+            });
         }
         let name = text.to_lowercase();
         if !name.contains(char::is_whitespace) {
             let registry = trade.registry.borrow();
-            let orgs: BTreeSet<OrgId> = registry.members.iter().map(|member| member.org.clone()).chain([trade.me.clone()]).collect();
-            filters.extend(orgs.into_iter().map(|org| AuditFilter { user: Some((org, name.clone())), ..plain.clone() }));
+            let members = registry.members.iter().map(|member| member.org.clone());
+            let orgs: BTreeSet<OrgId> = members.chain([trade.me.clone()]).collect();
+            let users = orgs.into_iter().map(|org| Some((org, name.clone())));
+            filters.extend(users.map(|user| AuditFilter { user, ..plain.clone() }));
         }
         for account in trade.accounts.list().map_err(self.broken())? {
             if account.shown.to_lowercase() == name && account.name != name {
-                filters.push(AuditFilter { user: Some((trade.me.clone(), account.name)), ..plain.clone() });
+                filters.push(AuditFilter {
+                    user: Some((trade.me.clone(), account.name)),
+                    ..plain.clone()
+                });
             }
         }
         for client in trade.accounts.clients().map_err(self.broken())? {
             if client.name.to_lowercase() == name {
-                filters.push(AuditFilter { user: Some((trade.me.clone(), client_account(&client))), ..plain.clone() });
+                filters.push(AuditFilter {
+                    user: Some((trade.me.clone(), client_account(&client))),
+                    ..plain.clone()
+                });
             }
         }
         let people = trade.patients.find_text(text, PATIENTS_MAX).map_err(self.broken())?;
         let refs = people.into_iter().map(|person| trade.audit.patient_ref(person.key));
-        filters.extend(refs.map(|patient| AuditFilter { patient: Some(patient), ..plain.clone() }));
+        filters.extend(refs.map(|patient| AuditFilter {
+            patient: Some(patient),
+            ..plain.clone()
+        }));
         Ok(filters)
     }
 
@@ -121,15 +154,34 @@ impl LogDesk {
         let mut filter = filter.clone();
         let mut taken = 0_usize;
         loop {
-            let AuditPage { entries, next, size, checkpoint, whole } = self.trade.audit.search(&filter).map_err(self.broken())?;
+            let page = self.trade.audit.search(&filter).map_err(self.broken())?;
+            let AuditPage {
+                entries,
+                next,
+                size,
+                checkpoint,
+                whole,
+            } = page;
             found.whole &= whole;
             found.size = found.size.max(size);
             found.checkpoint = checkpoint.map(|signed| signed.to_text()).unwrap_or_default();
             taken = taken.saturating_add(entries.len());
-            found.entries.extend(entries.into_iter().map(|entry| (entry.index, entry)));
-            let Some(next) = next.filter(|_| taken < limit) else { return Ok(()) };
+            found
+                .entries
+                .extend(entries.into_iter().map(|entry| (entry.index, entry)));
+            let Some(next) = next.filter(|_| taken < limit) else {
+                return Ok(());
+            };
             if let Some(from) = filter.period.0
-                && self.trade.audit.entry(next).map_err(self.broken())?.event.at.plus(DISORDER_MS) < from
+                && self
+                    .trade
+                    .audit
+                    .entry(next)
+                    .map_err(self.broken())?
+                    .event
+                    .at
+                    .plus(DISORDER_MS)
+                    < from
             {
                 return Ok(());
             }
@@ -156,9 +208,13 @@ impl LogDesk {
             },
         };
         let org = |org: &OrgId| registry.member(org).map(|member| member.name.clone());
-        let names = Names { here: &self.trade.me, org: &org, patient };
-        let emergency = event.emergency.is_some()
-            || matches!(event.kind, EventKind::EmergencyDeclared | EventKind::EmergencyUsed);
+        let names = Names {
+            here: &self.trade.me,
+            org: &org,
+            patient,
+        };
+        let emergency =
+            event.emergency.is_some() || matches!(event.kind, EventKind::EmergencyDeclared | EventKind::EmergencyUsed);
         Ok(AccessEntry {
             index: entry.index,
             at: event.at,
@@ -172,13 +228,17 @@ impl LogDesk {
     /// A patient as the auditor may see her; none when she was erased.
     fn patient_name(&self, reference: PatientRef) -> Answer<Option<String>> {
         let key = self.trade.audit.patient_key(reference);
-        let Some(person) = self.trade.patients.person(key).map_err(self.broken())? else { return Ok(None) };
+        let Some(person) = self.trade.patients.person(key).map_err(self.broken())? else {
+            return Ok(None);
+        };
         let who = &person.demographics;
         let name = who.names.first().map(|name| {
             let parts = name.given.iter().chain([&name.family]).filter(|part| !part.is_empty());
             parts.map(String::as_str).collect::<Vec<_>>().join(" ")
         });
-        let name = name.filter(|name| !name.is_empty()).unwrap_or_else(|| "a patient without a name".to_owned());
+        let name = name
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(|| "a patient without a name".to_owned());
         Ok(Some(match &who.birth_date {
             Some(born) => format!("{name} (born {born})"),
             None => name,
@@ -206,13 +266,23 @@ fn correlation_of(text: &str) -> Option<Correlation> {
 /// How the log was searched, without what was typed.
 fn asked_words(query: &AccessQuery) -> String {
     let parts = [
-        (query.text.as_deref().is_some_and(|text| !text.trim().is_empty()), "by a text"),
+        (
+            query.text.as_deref().is_some_and(|text| !text.trim().is_empty()),
+            "by a text",
+        ),
         (query.emergency_only, "emergency access only"),
         (query.period.0.is_some() || query.period.1.is_some(), "in a period"),
         (query.before.is_some(), "a further page"),
     ];
-    let parts: Vec<&str> = parts.into_iter().filter_map(|(given, words)| given.then_some(words)).collect();
-    if parts.is_empty() { "everything".to_owned() } else { parts.join(", ") }
+    let parts: Vec<&str> = parts
+        .into_iter()
+        .filter_map(|(given, words)| given.then_some(words))
+        .collect();
+    if parts.is_empty() {
+        "everything".to_owned()
+    } else {
+        parts.join(", ")
+    }
 }
 
 #[cfg(test)]
@@ -223,7 +293,11 @@ mod tests {
 
     #[test]
     fn what_was_typed_is_not_written_down() {
-        let query = AccessQuery { text: Some("Lopez".to_owned()), emergency_only: true, ..AccessQuery::default() };
+        let query = AccessQuery {
+            text: Some("Lopez".to_owned()),
+            emergency_only: true,
+            ..AccessQuery::default()
+        };
         assert_eq!(asked_words(&query), "by a text, emergency access only");
         assert_eq!(asked_words(&AccessQuery::default()), "everything");
     }

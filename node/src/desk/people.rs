@@ -94,7 +94,11 @@ impl PeopleDesk {
     /// Over trade and region.
     #[must_use]
     pub fn new(trade: Trade, region: Region) -> Self {
-        Self { trade, region, subjects: Mutex::default() }
+        Self {
+            trade,
+            region,
+            subjects: Mutex::default(),
+        }
     }
 
     /// The subject behind a handle of this account.
@@ -102,7 +106,10 @@ impl PeopleDesk {
     pub fn known(&self, account: &str, subject: &SubjectRef) -> Option<Subject> {
         let now = self.trade.clock.now();
         let subjects = self.subjects.lock().unwrap_or_else(PoisonError::into_inner);
-        subjects.get(&subject.0).filter(|known| known.account == account && known.until > now).cloned()
+        subjects
+            .get(&subject.0)
+            .filter(|known| known.account == account && known.until > now)
+            .cloned()
     }
 
     fn remember(&self, account: &str, mut hit: PersonHit) -> Answer<PersonHit> {
@@ -114,7 +121,11 @@ impl PeopleDesk {
         if subjects.len() >= SUBJECTS_MAX {
             subjects.retain(|_, known| known.until > now);
         }
-        let known = Subject { account: account.to_owned(), until: now.plus(SUBJECT_LIFE_MS), hit: hit.clone() };
+        let known = Subject {
+            account: account.to_owned(),
+            until: now.plus(SUBJECT_LIFE_MS),
+            hit: hit.clone(),
+        };
         subjects.insert(hit.subject.0.clone(), known);
         Ok(hit)
     }
@@ -127,33 +138,60 @@ impl PeopleDesk {
             user_name: asking.user_name.clone(),
             role: asking.role,
         };
-        let mut event = AuditEvent::new(EventKind::PatientsSearched, self.trade.clock.now(), asking.correlation, actor);
+        let mut event = AuditEvent::new(
+            EventKind::PatientsSearched,
+            self.trade.clock.now(),
+            asking.correlation,
+            actor,
+        );
         event.purpose = Some(asking.purpose);
         event.detail = Some(format!("{found} people found here"));
         let stored = self.trade.audit.append_one(event);
-        stored.map(|_| ()).map_err(|error| port_error(Class::Broken, "The search could not be logged, so it was not made.", &error))
+        stored.map(|_| ()).map_err(|error| {
+            port_error(
+                Class::Broken,
+                "The search could not be logged, so it was not made.",
+                &error,
+            )
+        })
     }
 
     /// People of this organisation who fit.
     fn here(&self, query: &PersonQuery) -> Answer<Vec<(Person, MatchGrade, Vec<String>)>> {
         let failed = |error: hie_node_core::patient::index::PatientError| {
-            port_error(error.class(), "The search could not be made. Check what you typed.", &error)
+            port_error(
+                error.class(),
+                "The search could not be made. Check what you typed.",
+                &error,
+            )
         };
         let text = query.text.as_deref().map(str::trim).filter(|text| !text.is_empty());
         if let Some(text) = text {
             let found = self.trade.patients.find_text(text, HITS_MAX).map_err(failed)?;
-            return Ok(found.into_iter().map(|person| (person, MatchGrade::Probable, Vec::new())).collect());
+            return Ok(found
+                .into_iter()
+                .map(|person| (person, MatchGrade::Probable, Vec::new()))
+                .collect());
         }
         let candidates = self.trade.patients.identify(&query.demographics).map_err(failed)?;
         let graded = candidates.into_iter().filter_map(|candidate| {
-            let differs = candidate.verdict.differs.iter().map(|word| (*word).to_owned()).collect();
+            let differs = candidate
+                .verdict
+                .differs
+                .iter()
+                .map(|word| (*word).to_owned())
+                .collect();
             candidate.verdict.grade.map(|grade| (candidate.person, grade, differs))
         });
         Ok(graded.take(HITS_MAX).collect())
     }
 
     fn hit(&self, person: &Person, grade: MatchGrade, differs: Vec<String>) -> PersonHit {
-        let number = person.demographics.identifiers.first().map(|identifier| identifier.value.clone());
+        let number = person
+            .demographics
+            .identifiers
+            .first()
+            .map(|identifier| identifier.value.clone());
         PersonHit {
             subject: SubjectRef(String::new()),
             demographics: person.demographics.clone(),
@@ -166,14 +204,28 @@ impl PeopleDesk {
     }
 
     /// Asks the region who knows the person; gives their names, a certain record, and how whole the answer is.
-    async fn elsewhere(&self, asking: &Asking, person: Demographics) -> Answer<(Vec<String>, Option<Demographics>, Completeness)> {
+    async fn elsewhere(
+        &self,
+        asking: &Asking,
+        person: Demographics,
+    ) -> Answer<(Vec<String>, Option<Demographics>, Completeness)> {
         let found = self.region.finder.find(asking, &person).await;
-        let found = found.map_err(|error| port_error(error.class(), "The region could not be asked. You can still see records held here.", &error))?;
+        let found = found.map_err(|error| {
+            port_error(
+                error.class(),
+                "The region could not be asked. You can still see records held here.",
+                &error,
+            )
+        })?;
         let mut events = self.region.fanout.ask(found, asking.clone(), person);
         let (mut names, mut certain, mut whole) = (Vec::new(), None, None);
         while let Some(event) = events.next().await {
             match event {
-                AskEvent::Organisation { org, reply: Reply::Opened(opening), .. } => {
+                AskEvent::Organisation {
+                    org,
+                    reply: Reply::Opened(opening),
+                    ..
+                } => {
                     names.push(organisation(&self.trade.registry, &org).0);
                     certain = certain.or(opening.demographics);
                 }
@@ -189,8 +241,13 @@ impl PeopleDesk {
         let asking = asking(&self.trade, caller)?;
         let found = self.here(&query)?;
         self.audit(&asking, found.len())?;
-        let mut hits: Vec<PersonHit> = found.iter().map(|(person, grade, differs)| self.hit(person, *grade, differs.clone())).collect();
-        let mut whole = Completeness::Complete { as_of: self.trade.clock.now() };
+        let mut hits: Vec<PersonHit> = found
+            .iter()
+            .map(|(person, grade, differs)| self.hit(person, *grade, differs.clone()))
+            .collect();
+        let mut whole = Completeness::Complete {
+            as_of: self.trade.clock.now(),
+        };
         if query.region {
             let person = match hits.as_slice() {
                 [only] => Some(joined(&query.demographics, &only.demographics)),
@@ -202,7 +259,8 @@ impl PeopleDesk {
                 whole = answer;
                 match hits.first_mut() {
                     Some(only) => {
-                        only.known_at.extend(names.into_iter().filter(|name| *name != self.trade.name));
+                        only.known_at
+                            .extend(names.into_iter().filter(|name| *name != self.trade.name));
                     }
                     None => {
                         if let Some(certain) = certain {
@@ -221,7 +279,10 @@ impl PeopleDesk {
             }
         }
         let account = &caller.principal.account;
-        let hits = hits.into_iter().map(|hit| self.remember(account, hit)).collect::<Answer<Vec<_>>>()?;
+        let hits = hits
+            .into_iter()
+            .map(|hit| self.remember(account, hit))
+            .collect::<Answer<Vec<_>>>()?;
         Ok((hits, whole))
     }
 }
@@ -238,7 +299,10 @@ pub fn completeness(trade: &Trade, whole: Option<Whole>, now: Millis) -> Complet
                 .collect::<Vec<OrgAnswer>>();
             Completeness::Partial { silent, as_of }
         }
-        None => Completeness::Partial { silent: Vec::new(), as_of: now },
+        None => Completeness::Partial {
+            silent: Vec::new(),
+            as_of: now,
+        },
     }
 }
 
@@ -259,18 +323,28 @@ fn from_text(query: &PersonQuery) -> Option<Demographics> {
             Term::Number(_) => {}
         }
     }
-    let [first, second, ..] = words.as_slice() else { return None };
+    let [first, second, ..] = words.as_slice() else {
+        return None;
+    };
     let name = |family: &str, given: &str| PersonName {
         family: family.to_owned(),
         given: vec![given.to_owned()],
         ..PersonName::default()
     };
     let names = vec![name(first, second), name(second, first)];
-    Some(Demographics { names, birth_date: Some(born?), ..asked.clone() })
+    Some(Demographics {
+        names,
+        birth_date: Some(born?),
+        ..asked.clone()
+    })
 }
 
 impl People for PeopleDesk {
-    fn find<'a>(&'a self, caller: &'a Caller, query: PersonQuery) -> BoxFuture<'a, Answer<(Vec<PersonHit>, Completeness)>> {
+    fn find<'a>(
+        &'a self,
+        caller: &'a Caller,
+        query: PersonQuery,
+    ) -> BoxFuture<'a, Answer<(Vec<PersonHit>, Completeness)>> {
         Box::pin(self.search(caller, query))
     }
 
@@ -278,7 +352,12 @@ impl People for PeopleDesk {
         Box::pin(async move { Ok(self.known(&caller.principal.account, subject).map(|known| known.hit)) })
     }
 
-    fn patients<'a>(&'a self, caller: &'a Caller, query: PersonQuery, id: Option<String>) -> BoxFuture<'a, Answer<Vec<Value>>> {
+    fn patients<'a>(
+        &'a self,
+        caller: &'a Caller,
+        query: PersonQuery,
+        id: Option<String>,
+    ) -> BoxFuture<'a, Answer<Vec<Value>>> {
         Box::pin(async move {
             let asking = asking(&self.trade, caller)?;
             let patients = Arc::clone(&self.trade.patients);
@@ -300,13 +379,23 @@ fn local_patients(
         port_error(error.class(), "The patients could not be searched.", &error)
     };
     if let Some(id) = id {
-        let Some(key) = PatientKey::from_hex(&id) else { return Ok(Vec::new()) };
-        return Ok(patients.person(key).map_err(failed)?.map(|person| person.patient).into_iter().collect());
+        let Some(key) = PatientKey::from_hex(&id) else {
+            return Ok(Vec::new());
+        };
+        return Ok(patients
+            .person(key)
+            .map_err(failed)?
+            .map(|person| person.patient)
+            .into_iter()
+            .collect());
     }
     let asked = &query.demographics;
     let mut found: Vec<Person> = Vec::new();
     for identifier in &asked.identifiers {
-        for key in patients.by_identifier(&identifier.system, &identifier.value).map_err(failed)? {
+        for key in patients
+            .by_identifier(&identifier.system, &identifier.value)
+            .map_err(failed)?
+        {
             found.extend(patients.person(key).map_err(failed)?);
         }
     }

@@ -36,9 +36,10 @@ fn told(fault: &FrameFault) -> PortError {
             let words = "Drawing this picture takes too much time or memory. Try again, or open the original.";
             port_error(Class::Unavailable, words)
         }
-        FrameFault::Unreadable(why) => {
-            port_error(Class::Invalid, &format!("This picture cannot be drawn: {why}. Open the original instead."))
-        }
+        FrameFault::Unreadable(why) => port_error(
+            Class::Invalid,
+            &format!("This picture cannot be drawn: {why}. Open the original instead."),
+        ),
     }
 }
 

@@ -61,14 +61,25 @@ impl RecordsDesk {
     #[must_use]
     pub fn new(trade: Trade, region: Region, people: Arc<PeopleDesk>) -> Self {
         let references = Arc::new(References::new(Arc::clone(&trade.kv), Arc::clone(&trade.vault)));
-        Self { trade, region, people, references }
+        Self {
+            trade,
+            region,
+            people,
+            references,
+        }
     }
 
     /// Asks the region about a person; events as organisations answer. The question is in the log before this returns.
     pub async fn ask(&self, caller: &Caller, person: Demographics) -> Answer<BoxStream<'static, RecordEvent>> {
         let asking = asking(&self.trade, caller)?;
         let found = self.region.finder.find(&asking, &person).await;
-        let found = found.map_err(|error| port_error(error.class(), "The region could not be asked. Nothing was opened. Try again.", &error))?;
+        let found = found.map_err(|error| {
+            port_error(
+                error.class(),
+                "The region could not be asked. Nothing was opened. Try again.",
+                &error,
+            )
+        })?;
         let mut events = self.region.fanout.ask(found, asking.clone(), person.clone());
         let (sender, receiver) = mpsc::channel(EVENTS_AHEAD);
         let desk = self.clone();
@@ -78,7 +89,9 @@ impl RecordsDesk {
             while let Some(event) = events.next().await {
                 match event {
                     AskEvent::Asking(orgs) => {
-                        let orgs = orgs.iter().map(|org| org_answer(&desk.trade.registry, org, OrgState::Waiting, None));
+                        let orgs = orgs
+                            .iter()
+                            .map(|org| org_answer(&desk.trade.registry, org, OrgState::Waiting, None));
                         let _gone = sender.send(RecordEvent::Asking(orgs.collect())).await;
                     }
                     AskEvent::Organisation { org, elapsed_ms, reply } => {
@@ -86,7 +99,9 @@ impl RecordsDesk {
                         fetching.spawn(async move {
                             let event = desk.organisation(&org, elapsed_ms, reply, &asking, &person).await;
                             let silent = match &event {
-                                RecordEvent::Organisation { answer, .. } if answer.state.is_silent() => Some(answer.clone()),
+                                RecordEvent::Organisation { answer, .. } if answer.state.is_silent() => {
+                                    Some(answer.clone())
+                                }
                                 _ => None,
                             };
                             let _gone = to.send(event).await;
@@ -107,7 +122,14 @@ impl RecordsDesk {
     }
 
     /// One organisation's answer, with its summary.
-    async fn organisation(&self, org: &OrgId, elapsed_ms: u64, reply: Reply, asking: &Asking, person: &Demographics) -> RecordEvent {
+    async fn organisation(
+        &self,
+        org: &OrgId,
+        elapsed_ms: u64,
+        reply: Reply,
+        asking: &Asking,
+        person: &Demographics,
+    ) -> RecordEvent {
         let bare = |state: OrgState, more: bool| RecordEvent::Organisation {
             answer: org_answer(&self.trade.registry, org, state, Some(elapsed_ms)),
             documents: Vec::new(),
@@ -125,17 +147,38 @@ impl RecordsDesk {
         }
     }
 
-    async fn opened(&self, org: &OrgId, elapsed_ms: u64, opening: Opening, asking: &Asking, person: &Demographics) -> RecordEvent {
+    async fn opened(
+        &self,
+        org: &OrgId,
+        elapsed_ms: u64,
+        opening: Opening,
+        asking: &Asking,
+        person: &Demographics,
+    ) -> RecordEvent {
         let emergency = asking.break_glass.is_some();
-        let known = opening.demographics.as_ref().map_or_else(|| person.clone(), |theirs| joined(person, theirs));
-        let (references, account, granted) = (Arc::clone(&self.references), asking.user.clone(), opening.documents.clone());
-        let minted = hie_node_core::ports::blocking(move || references.mint(&account, &known, &granted, emergency)).await;
+        let known = opening
+            .demographics
+            .as_ref()
+            .map_or_else(|| person.clone(), |theirs| joined(person, theirs));
+        let (references, account, granted) = (
+            Arc::clone(&self.references),
+            asking.user.clone(),
+            opening.documents.clone(),
+        );
+        let minted =
+            hie_node_core::ports::blocking(move || references.mint(&account, &known, &granted, emergency)).await;
         let started = tokio::time::Instant::now();
-        let summary = opening.documents.iter().find(|remote| remote.meta.class == DocumentClass::Summary);
+        let summary = opening
+            .documents
+            .iter()
+            .find(|remote| remote.meta.class == DocumentClass::Summary);
         let fetched = match summary {
             Some(remote) => match tokio::time::timeout(SUMMARY_DEADLINE, self.summary(asking, remote)).await {
                 Ok(fetched) => fetched.map(Some),
-                Err(_) => Err(PortError { class: Class::Unavailable, what: SILENT.to_owned() }),
+                Err(_) => Err(PortError {
+                    class: Class::Unavailable,
+                    what: SILENT.to_owned(),
+                }),
             },
             None => Ok(None),
         };
@@ -151,7 +194,12 @@ impl RecordsDesk {
         let documents = references
             .into_iter()
             .zip(opening.documents)
-            .map(|(reference, remote)| DocumentCard { reference, org: org.clone(), org_name: org_name.clone(), meta: remote.meta })
+            .map(|(reference, remote)| DocumentCard {
+                reference,
+                org: org.clone(),
+                org_name: org_name.clone(),
+                meta: remote.meta,
+            })
             .collect();
         RecordEvent::Organisation {
             answer: org_answer(&self.trade.registry, org, state, Some(elapsed_ms)),
@@ -174,27 +222,48 @@ impl RecordsDesk {
         while let Some(chunk) = body.stream.next().await {
             bytes.extend_from_slice(&chunk?);
             if bytes.len() > SUMMARY_BYTES_MAX {
-                return Err(PortError { class: Class::Misbehaved, what: "The summary is larger than a summary may be.".to_owned() });
+                return Err(PortError {
+                    class: Class::Misbehaved,
+                    what: "The summary is larger than a summary may be.".to_owned(),
+                });
             }
         }
         Ok(Bytes::from(bytes))
     }
 
-    async fn here(&self, asker: &Asker, document: hie_protocol::id::DocumentId, correlation: Correlation, from: u64) -> Answer<Body> {
+    async fn here(
+        &self,
+        asker: &Asker,
+        document: hie_protocol::id::DocumentId,
+        correlation: Correlation,
+        from: u64,
+    ) -> Answer<Body> {
         let released = self.trade.local.open(asker, document, correlation, from).await;
         let released = released.map_err(|error| port_error(error.class(), GONE, &error))?;
-        let stream = released.stream.map(|chunk| chunk.map_err(|error| port_error(error.class(), GONE, &error)));
-        Ok(Body { content_type: released.content_type, size: released.size, hash: released.hash, stream: stream.boxed() })
+        let stream = released
+            .stream
+            .map(|chunk| chunk.map_err(|error| port_error(error.class(), GONE, &error)));
+        Ok(Body {
+            content_type: released.content_type,
+            size: released.size,
+            hash: released.hash,
+            stream: stream.boxed(),
+        })
     }
 
     async fn there(&self, remote: &RemoteDocument, asking: &Asking, from: u64) -> Answer<Body> {
         let fetched = self.region.retriever.document(asking, remote, from).await;
-        Ok(body(fetched.map_err(|error| port_error(error.class(), SILENT, &error))?))
+        Ok(body(
+            fetched.map_err(|error| port_error(error.class(), SILENT, &error))?,
+        ))
     }
 
     /// Where a referenced document comes from now: with a ticket that works, asked for anew when the old one ended.
     pub async fn source(&self, caller: &Caller, reference: &DocumentRef) -> Answer<Source> {
-        let gone = || PortError { class: Class::Refused, what: GONE.to_owned() };
+        let gone = || PortError {
+            class: Class::Refused,
+            what: GONE.to_owned(),
+        };
         let account = &caller.principal.account;
         let row = self.references.row(account, reference)?.ok_or_else(gone)?;
         let mut asking = asking(&self.trade, caller)?;
@@ -216,13 +285,26 @@ impl RecordsDesk {
         let mut events = self.region.fanout.ask(found, asking.clone(), row.person.clone());
         while let Some(event) = events.next().await {
             match event {
-                AskEvent::Organisation { reply: Reply::Opened(opening), .. } => {
-                    self.references.mint(account, &row.person, &opening.documents, emergency)?;
-                    let again = opening.documents.into_iter().find(|remote| remote.meta.id == row.meta.id);
+                AskEvent::Organisation {
+                    reply: Reply::Opened(opening),
+                    ..
+                } => {
+                    self.references
+                        .mint(account, &row.person, &opening.documents, emergency)?;
+                    let again = opening
+                        .documents
+                        .into_iter()
+                        .find(|remote| remote.meta.id == row.meta.id);
                     return again.map(|remote| Source::There(remote, asking)).ok_or_else(gone);
                 }
-                AskEvent::Organisation { reply: Reply::Silent(_), .. } => {
-                    return Err(PortError { class: Class::Unavailable, what: SILENT.to_owned() });
+                AskEvent::Organisation {
+                    reply: Reply::Silent(_),
+                    ..
+                } => {
+                    return Err(PortError {
+                        class: Class::Unavailable,
+                        what: SILENT.to_owned(),
+                    });
                 }
                 AskEvent::Organisation { .. } => return Err(gone()),
                 AskEvent::Asking(_) | AskEvent::Done { .. } => {}
@@ -233,12 +315,18 @@ impl RecordsDesk {
 
     /// The person a FHIR search is about; none when this node does not know the patient.
     fn selected(&self, patient: &PatientSelector) -> Answer<Option<Person>> {
-        let failed = |error: hie_node_core::patient::index::PatientError| port_error(error.class(), "The patient could not be read.", &error);
+        let failed = |error: hie_node_core::patient::index::PatientError| {
+            port_error(error.class(), "The patient could not be read.", &error)
+        };
         let key = match patient {
             PatientSelector::Id(id) => PatientKey::from_hex(id),
-            PatientSelector::Identifier { system, value } => {
-                self.trade.patients.by_identifier(system, value).map_err(failed)?.first().copied()
-            }
+            PatientSelector::Identifier { system, value } => self
+                .trade
+                .patients
+                .by_identifier(system, value)
+                .map_err(failed)?
+                .first()
+                .copied(),
         };
         key.map_or(Ok(None), |key| self.trade.patients.person(key).map_err(failed))
     }
@@ -272,7 +360,9 @@ pub fn own_asker(trade: &Trade, asking: &Asking) -> Asker {
 }
 
 fn body(fetched: hie_node_core::exchange::retrieve::Fetched) -> Body {
-    let stream = fetched.stream.map(|chunk| chunk.map_err(|error| port_error(error.class(), SILENT, &error)));
+    let stream = fetched
+        .stream
+        .map(|chunk| chunk.map_err(|error| port_error(error.class(), SILENT, &error)));
     Body {
         content_type: fetched.header.content_type,
         size: fetched.header.size,
@@ -293,11 +383,19 @@ fn with_silent(whole: Completeness, more: Vec<hie_gateway::ports::OrgAnswer>) ->
             silent.push(answer);
         }
     }
-    if whole && silent.is_empty() { Completeness::Complete { as_of } } else { Completeness::Partial { silent, as_of } }
+    if whole && silent.is_empty() {
+        Completeness::Complete { as_of }
+    } else {
+        Completeness::Partial { silent, as_of }
+    }
 }
 
 impl Records for RecordsDesk {
-    fn open<'a>(&'a self, caller: &'a Caller, subject: &'a SubjectRef) -> BoxFuture<'a, Answer<BoxStream<'static, RecordEvent>>> {
+    fn open<'a>(
+        &'a self,
+        caller: &'a Caller,
+        subject: &'a SubjectRef,
+    ) -> BoxFuture<'a, Answer<BoxStream<'static, RecordEvent>>> {
         async move {
             let known = self.people.known(&caller.principal.account, subject);
             let known = known.ok_or_else(|| PortError {
@@ -309,18 +407,37 @@ impl Records for RecordsDesk {
         .boxed()
     }
 
-    fn documents<'a>(&'a self, caller: &'a Caller, patient: PatientSelector, filter: DocumentFilter) -> BoxFuture<'a, Answer<DocumentsAnswer>> {
+    fn documents<'a>(
+        &'a self,
+        caller: &'a Caller,
+        patient: PatientSelector,
+        filter: DocumentFilter,
+    ) -> BoxFuture<'a, Answer<DocumentsAnswer>> {
         async move {
             let now = self.trade.clock.now();
             let Some(person) = self.selected(&patient)? else {
                 let completeness = Completeness::Complete { as_of: now };
-                return Ok(DocumentsAnswer { patient: None, documents: Vec::new(), completeness });
+                return Ok(DocumentsAnswer {
+                    patient: None,
+                    documents: Vec::new(),
+                    completeness,
+                });
             };
             let mut events = self.ask(caller, person.demographics).await?;
-            let (mut documents, mut whole) = (Vec::new(), Completeness::Partial { silent: Vec::new(), as_of: now });
+            let (mut documents, mut whole) = (
+                Vec::new(),
+                Completeness::Partial {
+                    silent: Vec::new(),
+                    as_of: now,
+                },
+            );
             while let Some(event) = events.next().await {
                 match event {
-                    RecordEvent::Organisation { answer, documents: cards, .. } => {
+                    RecordEvent::Organisation {
+                        answer,
+                        documents: cards,
+                        ..
+                    } => {
                         if filter.communities.is_empty() || filter.communities.contains(&answer.org) {
                             documents.extend(cards);
                         }
@@ -329,7 +446,11 @@ impl Records for RecordsDesk {
                     RecordEvent::Asking(_) => {}
                 }
             }
-            Ok(DocumentsAnswer { patient: Some(person.key.to_hex()), documents, completeness: whole })
+            Ok(DocumentsAnswer {
+                patient: Some(person.key.to_hex()),
+                documents,
+                completeness: whole,
+            })
         }
         .boxed()
     }
@@ -337,9 +458,17 @@ impl Records for RecordsDesk {
     fn card<'a>(&'a self, caller: &'a Caller, document: &'a DocumentRef) -> BoxFuture<'a, Answer<DocumentCard>> {
         async move {
             let row = self.references.row(&caller.principal.account, document)?;
-            let row = row.ok_or_else(|| PortError { class: Class::Refused, what: GONE.to_owned() })?;
+            let row = row.ok_or_else(|| PortError {
+                class: Class::Refused,
+                what: GONE.to_owned(),
+            })?;
             let org_name = organisation(&self.trade.registry, &row.org).0;
-            Ok(DocumentCard { reference: document.clone(), org: row.org, org_name, meta: row.meta })
+            Ok(DocumentCard {
+                reference: document.clone(),
+                org: row.org,
+                org_name,
+                meta: row.meta,
+            })
         }
         .boxed()
     }
@@ -359,7 +488,10 @@ impl Records for RecordsDesk {
             match self.source(caller, document).await? {
                 Source::Here(row, asker, correlation) => {
                     let study = self.trade.local.study(&asker, row.meta.id, correlation).await;
-                    Ok(study.map_err(|error| port_error(error.class(), GONE, &error))?.manifest().clone())
+                    Ok(study
+                        .map_err(|error| port_error(error.class(), GONE, &error))?
+                        .manifest()
+                        .clone())
                 }
                 Source::There(remote, asking) => {
                     let manifest = self.region.retriever.manifest(&asking, &remote).await;
@@ -370,19 +502,36 @@ impl Records for RecordsDesk {
         .boxed()
     }
 
-    fn instance<'a>(&'a self, caller: &'a Caller, document: &'a DocumentRef, index: u32) -> BoxFuture<'a, Answer<Body>> {
+    fn instance<'a>(
+        &'a self,
+        caller: &'a Caller,
+        document: &'a DocumentRef,
+        index: u32,
+    ) -> BoxFuture<'a, Answer<Body>> {
         async move {
             match self.source(caller, document).await? {
                 Source::Here(row, asker, correlation) => {
                     let study = self.trade.local.study(&asker, row.meta.id, correlation).await;
                     let study = study.map_err(|error| port_error(error.class(), GONE, &error))?;
-                    let released = study.instance(index, 0).await.map_err(|error| port_error(error.class(), GONE, &error))?;
-                    let stream = released.stream.map(|chunk| chunk.map_err(|error| port_error(error.class(), GONE, &error)));
-                    Ok(Body { content_type: released.content_type, size: released.size, hash: released.hash, stream: stream.boxed() })
+                    let released = study
+                        .instance(index, 0)
+                        .await
+                        .map_err(|error| port_error(error.class(), GONE, &error))?;
+                    let stream = released
+                        .stream
+                        .map(|chunk| chunk.map_err(|error| port_error(error.class(), GONE, &error)));
+                    Ok(Body {
+                        content_type: released.content_type,
+                        size: released.size,
+                        hash: released.hash,
+                        stream: stream.boxed(),
+                    })
                 }
                 Source::There(remote, asking) => {
                     let fetched = self.region.retriever.instance(&asking, &remote, index, 0).await;
-                    Ok(body(fetched.map_err(|error| port_error(error.class(), SILENT, &error))?))
+                    Ok(body(
+                        fetched.map_err(|error| port_error(error.class(), SILENT, &error))?,
+                    ))
                 }
             }
         }

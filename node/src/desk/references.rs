@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use hie_gateway::ports::{DocumentRef, PortError};
+use hie_node_core::catalogue::Table;
 use hie_node_core::exchange::fanout::RemoteDocument;
 use hie_node_core::kv::{Batch, Kv};
-use hie_node_core::catalogue::Table;
 use hie_node_core::vault::{KeyScope, Vault};
 use hie_node_core::versioned::{self, Stored};
 use hie_protocol::id::{Millis, OrgId};
@@ -56,11 +56,22 @@ impl References {
     /// Over the store.
     #[must_use]
     pub fn new(kv: Arc<dyn Kv>, vault: Arc<Vault>) -> Self {
-        Self { kv, vault, tickets: Mutex::default() }
+        Self {
+            kv,
+            vault,
+            tickets: Mutex::default(),
+        }
     }
 
     fn key(&self, account: &str, org: &OrgId, meta: &DocumentMeta) -> [u8; 16] {
-        let name = [account.as_bytes(), b"\0", org.as_str().as_bytes(), b"\0", meta.id.as_bytes()].concat();
+        let name = [
+            account.as_bytes(),
+            b"\0",
+            org.as_str().as_bytes(),
+            b"\0",
+            meta.id.as_bytes(),
+        ]
+        .concat();
         self.vault.blind_key("document-ref", &name)
     }
 
@@ -72,7 +83,9 @@ impl References {
         granted: &[RemoteDocument],
         emergency: bool,
     ) -> Result<Vec<DocumentRef>, PortError> {
-        let failed = |error: &dyn std::error::Error| port_error(Class::Broken, "The answer could not be kept. Try again.", error);
+        let failed = |error: &dyn std::error::Error| {
+            port_error(Class::Broken, "The answer could not be kept. Try again.", error)
+        };
         let mut batch = Batch::new();
         let mut references = Vec::with_capacity(granted.len());
         for remote in granted {
@@ -86,7 +99,9 @@ impl References {
             let plain = versioned::encode(&row).map_err(|error| failed(&error))?;
             let known = self.kv.get(Table::DocumentRefs, &key).map_err(|error| failed(&error))?;
             let same = known.is_some_and(|sealed| {
-                let opened = self.vault.open_value(KeyScope::Node, Table::DocumentRefs, &key, &sealed);
+                let opened = self
+                    .vault
+                    .open_value(KeyScope::Node, Table::DocumentRefs, &key, &sealed);
                 opened.is_ok_and(|held| held.as_slice() == plain.as_slice())
             });
             if !same {
@@ -98,7 +113,13 @@ impl References {
             if tickets.len() >= TICKETS_MAX {
                 tickets.clear();
             }
-            tickets.insert(reference.clone(), Held { remote: remote.clone(), emergency });
+            tickets.insert(
+                reference.clone(),
+                Held {
+                    remote: remote.clone(),
+                    emergency,
+                },
+            );
             references.push(DocumentRef(reference));
         }
         if !batch.is_empty() {
@@ -109,10 +130,18 @@ impl References {
 
     /// What a reference of this account stands for; none when there is none for it.
     pub fn row(&self, account: &str, reference: &DocumentRef) -> Result<Option<Row>, PortError> {
-        let failed = |error: &dyn std::error::Error| port_error(Class::Broken, "The reference could not be read. Try again.", error);
-        let Some(key) = hex::decode(&reference.0).ok().filter(|key| key.len() == 16) else { return Ok(None) };
-        let Some(sealed) = self.kv.get(Table::DocumentRefs, &key).map_err(|error| failed(&error))? else { return Ok(None) };
-        let plain = self.vault.open_value(KeyScope::Node, Table::DocumentRefs, &key, &sealed);
+        let failed = |error: &dyn std::error::Error| {
+            port_error(Class::Broken, "The reference could not be read. Try again.", error)
+        };
+        let Some(key) = hex::decode(&reference.0).ok().filter(|key| key.len() == 16) else {
+            return Ok(None);
+        };
+        let Some(sealed) = self.kv.get(Table::DocumentRefs, &key).map_err(|error| failed(&error))? else {
+            return Ok(None);
+        };
+        let plain = self
+            .vault
+            .open_value(KeyScope::Node, Table::DocumentRefs, &key, &sealed);
         let row: Row = versioned::decode(&plain.map_err(|error| failed(&error))?).map_err(|error| failed(&error))?;
         Ok(Some(row).filter(|row| row.account == account))
     }

@@ -42,7 +42,12 @@ impl StateDesk {
     /// Over the trade and the region.
     #[must_use]
     pub fn new(trade: Trade, region: Region, region_name: String) -> Self {
-        Self { trade, region, region_name, counted: Arc::default() }
+        Self {
+            trade,
+            region,
+            region_name,
+            counted: Arc::default(),
+        }
     }
 
     /// Counts of what is stored, at most [`COUNTS_MS_MAX`] old; the log and the queue are counted every time.
@@ -88,10 +93,14 @@ impl StateDesk {
         needs_you.extend(certificate_words(until, now));
         needs_you.extend(peers_words(&peers, &registry));
         if waiting >= WAITING_MANY {
-            let more = if waiting >= u64::try_from(MARKS_MAX).unwrap_or(u64::MAX) { " or more" } else { "" };
+            let more = if waiting >= u64::try_from(MARKS_MAX).unwrap_or(u64::MAX) {
+                " or more"
+            } else {
+                ""
+            };
             needs_you.push(format!(
-                "The records of {waiting}{more} patients wait to be published; others cannot find them yet. It goes on by \
-                 itself while enough of the region is reachable."
+                "The records of {waiting}{more} patients wait to be published; others cannot find them yet. It goes on \
+                 by itself while enough of the region is reachable."
             ));
         }
         Health {
@@ -129,11 +138,18 @@ fn count(kv: &dyn Kv, table: Table) -> Result<u64, KvError> {
 fn certificate_words(until: Millis, now: Millis) -> Option<String> {
     let fix = "Ask the region office for a new invitation and run `hie join` with it.";
     if until <= now {
-        return Some(format!("The certificate of this node ended on {}. No organisation talks to it. {fix}", write_words(until)));
+        let day = write_words(until);
+        return Some(format!(
+            "The certificate of this node ended on {day}. No organisation talks to it. {fix}"
+        ));
     }
     let days = until.since(now).div_ceil(DAY_MS);
-    (until.since(now) <= RENEWAL_MS)
-        .then(|| format!("The certificate of this node ends on {}, in {days} days. {fix}", write_words(until)))
+    (until.since(now) <= RENEWAL_MS).then(|| {
+        format!(
+            "The certificate of this node ends on {}, in {days} days. {fix}",
+            write_words(until)
+        )
+    })
 }
 
 /// What to do about peers, if anything.
@@ -141,7 +157,8 @@ fn peers_words(peers: &[PeerStatus], registry: &Registry) -> Vec<String> {
     let mut words = Vec::new();
     if !peers.is_empty() && peers.iter().all(|peer| !peer.connected) {
         words.push(
-            "No other organisation is reachable. Check this node's network, and that its addresses in the registry are right."
+            "No other organisation is reachable. Check this node's network, and that its addresses in the registry are \
+             right."
                 .to_owned(),
         );
     }
@@ -150,19 +167,26 @@ fn peers_words(peers: &[PeerStatus], registry: &Registry) -> Vec<String> {
             && !peer.connected
         {
             let name = org_name(&peer.org, registry);
-            words.push(format!("{name} and this node do not accept each other ({why}). Ask the region office which certificate is right."));
+            words.push(format!(
+                "{name} and this node do not accept each other ({why}). Ask the region office which certificate is right."
+            ));
         }
     }
     words
 }
 
 fn org_name(org: &OrgId, registry: &Registry) -> String {
-    registry.member(org).map_or_else(|| org.to_string(), |member| member.name.clone())
+    registry
+        .member(org)
+        .map_or_else(|| org.to_string(), |member| member.name.clone())
 }
 
 /// A peer as the status page shows it: name, reachable, words.
 fn peer_line(peer: &PeerStatus, registry: &Registry, now: Millis) -> (String, bool, String) {
-    let since = peer.since.map(|at| format!(" since {}", moment(at, now))).unwrap_or_default();
+    let since = peer
+        .since
+        .map(|at| format!(" since {}", moment(at, now)))
+        .unwrap_or_default();
     let words = match (peer.connected, &peer.last_error, peer.rtt_ms) {
         (true, _, Some(ms)) => format!("connected{since}, answers in {ms} ms"),
         (true, _, None) => format!("connected{since}"),
@@ -178,7 +202,11 @@ fn peer_line(peer: &PeerStatus, registry: &Registry, now: Millis) -> (String, bo
 fn moment(at: Millis, now: Millis) -> String {
     let minutes = at.0 / 60_000 % (24 * 60);
     let clock = format!("{:02}:{:02} UTC", minutes / 60, minutes % 60);
-    if now.since(at) < DAY_MS { clock } else { format!("{} {clock}", write_words(at)) }
+    if now.since(at) < DAY_MS {
+        clock
+    } else {
+        format!("{} {clock}", write_words(at))
+    }
 }
 
 impl NodeState for StateDesk {
@@ -213,8 +241,8 @@ impl NodeState for StateDesk {
 #[cfg(test)]
 mod tests {
     use hie_node_core::catalogue::Table;
-    use hie_node_core::kv::{Batch, Kv as _, SCAN_LIMIT_MAX};
     use hie_node_core::kv::memory::MemoryKv;
+    use hie_node_core::kv::{Batch, Kv as _, SCAN_LIMIT_MAX};
     use hie_protocol::id::Millis;
 
     use super::{DAY_MS, certificate_words, count, moment};
@@ -224,8 +252,15 @@ mod tests {
         let now = Millis(1_795_436_523_456);
         assert_eq!(certificate_words(now.plus(31 * DAY_MS), now), None);
         let soon = certificate_words(now.plus(2 * DAY_MS), now).unwrap_or_default();
-        assert!(soon.contains("25-Nov-2026, in 2 days") && soon.contains("hie join"), "{soon}");
-        assert!(certificate_words(now, now).unwrap_or_default().contains("ended on 23-Nov-2026"));
+        assert!(
+            soon.contains("25-Nov-2026, in 2 days") && soon.contains("hie join"),
+            "{soon}"
+        );
+        assert!(
+            certificate_words(now, now)
+                .unwrap_or_default()
+                .contains("ended on 23-Nov-2026")
+        );
     }
 
     #[test]

@@ -26,16 +26,32 @@ fn port_fault(error: PortError) -> Fault {
         Class::Invalid => Exit::Usage,
         Class::Broken => Exit::Failed,
     };
-    Fault::new(exit, "The document was not fetched.", error.what, "Run the same command again; what is whole is kept.")
+    Fault::new(
+        exit,
+        "The document was not fetched.",
+        error.what,
+        "Run the same command again; what is whole is kept.",
+    )
 }
 
 fn unwritable(path: &Path) -> impl FnOnce(std::io::Error) -> Fault + use<> {
-    Fault::because(Exit::Failed, &format!("Cannot write {}.", path.display()), "Check space and permissions.")
+    Fault::because(
+        Exit::Failed,
+        &format!("Cannot write {}.", path.display()),
+        "Check space and permissions.",
+    )
 }
 
 /// Runs the order.
 pub async fn get(executor: &Executor, asker: &Asker, reference: String, out: &Path, lines: &Lines) -> Outcome<Exit> {
-    let offline = || Fault::new(Exit::Unreachable, "The node does not run.", "only a running node can fetch", "Start it with `hie serve`.");
+    let offline = || {
+        Fault::new(
+            Exit::Unreachable,
+            "The node does not run.",
+            "only a running node can fetch",
+            "Start it with `hie serve`.",
+        )
+    };
     let desk = executor.records.clone().ok_or_else(offline)?;
     let caller = executor.caller(asker)?;
     let reference = DocumentRef(reference);
@@ -46,7 +62,12 @@ pub async fn get(executor: &Executor, asker: &Asker, reference: String, out: &Pa
         let (size, hash) = (body.size, body.hash);
         write_whole(body, out).await?;
         let text = format!("{}  {size} bytes  sha256 {hash}", out.display());
-        lines.data(text, json!({ "file": out, "bytes": size, "sha256": hash.to_hex(), "from": card.org_name })).await;
+        lines
+            .data(
+                text,
+                json!({ "file": out, "bytes": size, "sha256": hash.to_hex(), "from": card.org_name }),
+            )
+            .await;
         return Ok(Exit::Done);
     }
     std::fs::create_dir_all(out).map_err(unwritable(out))?;
@@ -67,14 +88,20 @@ pub async fn get(executor: &Executor, asker: &Asker, reference: String, out: &Pa
     let seconds = started.elapsed().as_secs_f64().max(0.001);
     #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
     let rate = bytes as f64 / seconds / 1_048_576.0;
-    let text = format!("{}  {total} instances, {bytes} bytes fetched in {seconds:.2} s, {rate:.0} MiB/s", out.display());
+    let text = format!(
+        "{}  {total} instances, {bytes} bytes fetched in {seconds:.2} s, {rate:.0} MiB/s",
+        out.display()
+    );
     lines.data(text, json!({ "folder": out, "instances": total, "bytes": bytes, "seconds": seconds, "mib_per_s": rate, "from": card.org_name })).await;
     Ok(Exit::Done)
 }
 
 /// File of an instance.
 fn file_of(out: &Path, uid: &str) -> PathBuf {
-    let safe: String = uid.chars().filter(|letter| letter.is_ascii_digit() || *letter == '.').collect();
+    let safe: String = uid
+        .chars()
+        .filter(|letter| letter.is_ascii_digit() || *letter == '.')
+        .collect();
     out.join(format!("{safe}.dcm"))
 }
 
@@ -107,7 +134,12 @@ async fn write_whole(mut body: Body, path: &Path) -> Outcome<()> {
     }
     file.sync_all().await.map_err(unwritable(&partial))?;
     if ContentHash::from_slice(digest.finish().as_ref()) != Ok(body.hash) {
-        return Err(Fault::new(Exit::Integrity, "The bytes are not those that were promised.", "their hash differs", "Run the command again; call the organisation if it stays."));
+        return Err(Fault::new(
+            Exit::Integrity,
+            "The bytes are not those that were promised.",
+            "their hash differs",
+            "Run the command again; call the organisation if it stays.",
+        ));
     }
     tokio::fs::rename(&partial, path).await.map_err(unwritable(path))
 }
@@ -124,7 +156,10 @@ async fn each(
     let total = manifest.instances().count() as u64;
     let mut bytes = 0_u64;
     for (index, (_, instance)) in manifest.instances().enumerate() {
-        let body = desk.instance(caller, reference, u32::try_from(index).unwrap_or(u32::MAX)).await.map_err(port_fault)?;
+        let body = desk
+            .instance(caller, reference, u32::try_from(index).unwrap_or(u32::MAX))
+            .await
+            .map_err(port_fault)?;
         bytes = bytes.saturating_add(body.size);
         write_whole(body, &file_of(out, &instance.sop_uid)).await?;
         lines.progress((index as u64).saturating_add(1), total, "").await;
@@ -134,25 +169,45 @@ async fn each(
 
 /// A study as one stream over the bulk lane.
 async fn stream(
-    mut pieces: futures::stream::BoxStream<'static, Result<StudyPiece, hie_node_core::exchange::retrieve::RetrieveError>>,
+    mut pieces: futures::stream::BoxStream<
+        'static,
+        Result<StudyPiece, hie_node_core::exchange::retrieve::RetrieveError>,
+    >,
     manifest: &StudyManifest,
     out: &Path,
     lines: &Lines,
 ) -> Outcome<u64> {
-    let instances: Vec<_> = manifest.instances().map(|(_, instance)| (instance.sop_uid.clone(), instance.hash)).collect();
+    let instances: Vec<_> = manifest
+        .instances()
+        .map(|(_, instance)| (instance.sop_uid.clone(), instance.hash))
+        .collect();
     let total = instances.len() as u64;
     let mut open: Option<(tokio::fs::File, PathBuf, PathBuf)> = None;
     let (mut bytes, mut done) = (0_u64, 0_u64);
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|error| {
-            let exit = if error.class() == Class::Misbehaved { Exit::Integrity } else { Exit::Unreachable };
-            Fault::new(exit, "The study broke off.", chain(&error), "Run the same command again; what is whole is kept.")
+            let exit = if error.class() == Class::Misbehaved {
+                Exit::Integrity
+            } else {
+                Exit::Unreachable
+            };
+            Fault::new(
+                exit,
+                "The study broke off.",
+                chain(&error),
+                "Run the same command again; what is whole is kept.",
+            )
         })?;
         match piece {
             StudyPiece::Begin { index, hash, .. } => {
                 let promised = usize::try_from(index).ok().and_then(|index| instances.get(index));
                 let (uid, _) = promised.filter(|(_, promised)| *promised == hash).ok_or_else(|| {
-                    Fault::new(Exit::Integrity, "The study is not the one that was promised.", "an instance has another hash", "Call the organisation.")
+                    Fault::new(
+                        Exit::Integrity,
+                        "The study is not the one that was promised.",
+                        "an instance has another hash",
+                        "Call the organisation.",
+                    )
                 })?;
                 let path = file_of(out, uid);
                 let partial = path.with_extension("part");

@@ -2,6 +2,7 @@
 //!
 //! The bytes are kept as they came; the guard of the dialect judges them before any library does.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,13 +33,17 @@ use crate::order::Lines;
 pub const INSTANCE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// Attributes of the study level of QIDO-RS (PS3.18 table 10.6.3-3).
 const STUDY: &[&str] = &[
-    "00080005", "00080020", "00080030", "00080050", "00080090", "00080201", "00081030", "00100010", "00100020", "00100021",
-    "00100030", "00100040", "0020000D", "00200010",
+    "00080005", "00080020", "00080030", "00080050", "00080090", "00080201", "00081030", "00100010", "00100020",
+    "00100021", "00100030", "00100040", "0020000D", "00200010",
 ];
 /// Attributes of the series level (table 10.6.3-4).
-const SERIES: &[&str] = &["00080060", "0008103E", "00080021", "00080031", "00180015", "0020000E", "00200011", "00400244", "00400245"];
+const SERIES: &[&str] = &[
+    "00080060", "0008103E", "00080021", "00080031", "00180015", "0020000E", "00200011", "00400244", "00400245",
+];
 /// Attributes of the instance level (table 10.6.3-5).
-const INSTANCE: &[&str] = &["00080016", "00080018", "00200013", "00280008", "00280010", "00280011", "00280100", "00280002", "00280004"];
+const INSTANCE: &[&str] = &[
+    "00080016", "00080018", "00200013", "00280008", "00280010", "00280011", "00280100", "00280002", "00280004",
+];
 
 /// Why an instance was not stored.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +78,9 @@ pub struct DicomIntake {
 #[must_use]
 pub fn is_part10(path: &Path) -> bool {
     let mut head = [0_u8; 132];
-    let Ok(mut file) = std::fs::File::open(path) else { return false };
+    let Ok(mut file) = std::fs::File::open(path) else {
+        return false;
+    };
     let Ok(read) = file.read(&mut head) else { return false };
     let start = head.get(..read).unwrap_or_default();
     start.get(128..132) == Some(b"DICM".as_slice()) || matches!(start.get(..4), Some([0x02 | 0x08, 0, _, 0]))
@@ -113,20 +120,34 @@ impl DicomIntake {
         let size = bytes.len() as u64;
         let plain = futures::stream::iter([Ok(bytes)]).boxed();
         let content = self.intake.store(patient, plain).await.map_err(broken)?;
-        let taken = self.commit(patient, &facts, metadata, content, size, hash, occasion).await?;
+        let taken = self
+            .commit(patient, &facts, metadata, content, size, hash, occasion)
+            .await?;
         if taken.changed {
             self.retire_description(patient, &facts, occasion).await?;
         }
-        Ok(StoredFacts { facts, changed: taken.changed })
+        Ok(StoredFacts {
+            facts,
+            changed: taken.changed,
+        })
     }
 
     /// Hash of the instance if it is stored here.
     fn known(&self, facts: &InstanceFacts) -> Result<Option<ContentHash>, StoreFault> {
-        let instances = self.records.instances(&facts.study_uid).map_err(|error| StoreFault::Broken(chain(&error)))?;
-        Ok(instances.into_iter().find(|known| known.entry.sop_uid == facts.sop_uid).map(|known| known.entry.hash))
+        let instances = self
+            .records
+            .instances(&facts.study_uid)
+            .map_err(|error| StoreFault::Broken(chain(&error)))?;
+        Ok(instances
+            .into_iter()
+            .find(|known| known.entry.sop_uid == facts.sop_uid)
+            .map(|known| known.entry.hash))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one commit takes everything that was learnt about the instance")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one commit takes everything that was learnt about the instance"
+    )]
     async fn commit(
         &self,
         patient: PatientKey,
@@ -164,32 +185,54 @@ impl DicomIntake {
                 hash,
             },
             content,
-            attributes: [level(&metadata, STUDY), level(&metadata, SERIES), level(&metadata, INSTANCE)],
+            attributes: [
+                level(&metadata, STUDY),
+                level(&metadata, SERIES),
+                level(&metadata, INSTANCE),
+            ],
         };
         let labels = StudyLabels {
-            title: facts.study_description.clone().unwrap_or_else(|| format!("Imaging study ({modality})")),
+            title: facts
+                .study_description
+                .clone()
+                .unwrap_or_else(|| format!("Imaging study ({modality})")),
             author: Some(self.name.clone()),
             confidentiality: Confidentiality::Normal,
             author_org: Some(self.organisation.clone()),
         };
         let (intake, occasion) = (Arc::clone(&self.intake), occasion.clone());
         let work = tokio::task::spawn_blocking(move || intake.instance(patient, &new, &labels, &occasion));
-        work.await.map_err(|error| StoreFault::Broken(error.to_string()))?.map_err(broken)
+        work.await
+            .map_err(|error| StoreFault::Broken(error.to_string()))?
+            .map_err(broken)
     }
 
     /// A description of the study that came without images is replaced by the images.
-    async fn retire_description(&self, patient: PatientKey, facts: &InstanceFacts, occasion: &Occasion) -> Result<(), StoreFault> {
+    async fn retire_description(
+        &self,
+        patient: PatientKey,
+        facts: &InstanceFacts,
+        occasion: &Occasion,
+    ) -> Result<(), StoreFault> {
         let source = imaging_source(&facts.study_uid);
         let (intake, occasion) = (Arc::clone(&self.intake), occasion.clone());
         let work = tokio::task::spawn_blocking(move || intake.retire(patient, &source, &occasion));
-        work.await.map_err(|error| StoreFault::Broken(error.to_string()))?.map(|_| ()).map_err(broken)
+        work.await
+            .map_err(|error| StoreFault::Broken(error.to_string()))?
+            .map(|_| ())
+            .map_err(broken)
     }
 
     /// A modality seldom knows the URI of the record number's issuer: the number itself, with name and birth date
     /// that agree, names a patient of this organisation when it names only one.
     fn by_number_and_name(&self, id: Option<&str>, who: &Demographics) -> Result<Option<PatientKey>, StoreFault> {
-        let (Some(id), Some(born)) = (id, who.birth_date.as_ref()) else { return Ok(None) };
-        let found = self.patients.identify(who).map_err(|error| StoreFault::Broken(chain(&error)))?;
+        let (Some(id), Some(born)) = (id, who.birth_date.as_ref()) else {
+            return Ok(None);
+        };
+        let found = self
+            .patients
+            .identify(who)
+            .map_err(|error| StoreFault::Broken(chain(&error)))?;
         let mut fitting = found.iter().filter(|candidate| {
             let known = &candidate.person.demographics;
             candidate.verdict.grade.is_some()
@@ -208,7 +251,10 @@ impl DicomIntake {
             let known = self.patients.by_identifier(&identifier.system, &identifier.value);
             let known = known.map_err(|error| StoreFault::Broken(chain(&error)))?;
             if let [only] = known.as_slice() {
-                let person = self.patients.person(*only).map_err(|error| StoreFault::Broken(chain(&error)))?;
+                let person = self
+                    .patients
+                    .person(*only)
+                    .map_err(|error| StoreFault::Broken(chain(&error)))?;
                 let agrees = person.is_some_and(|person| {
                     let born = (person.demographics.birth_date, who.birth_date.clone());
                     !matches!(born, (Some(here), Some(there)) if here != there)
@@ -222,7 +268,9 @@ impl DicomIntake {
             return Ok(known);
         }
         if id.is_none() && who.names.is_empty() {
-            return Err(StoreFault::Refused("it names no patient: neither Patient ID nor Patient's Name".to_owned()));
+            return Err(StoreFault::Refused(
+                "it names no patient: neither Patient ID nor Patient's Name".to_owned(),
+            ));
         }
         let source = format!(
             "dicom|{}|{}|{}",
@@ -233,7 +281,10 @@ impl DicomIntake {
         let resource = patient_resource(&who);
         let (intake, occasion) = (Arc::clone(&self.intake), occasion.clone());
         let work = tokio::task::spawn_blocking(move || intake.patient(&source, &resource, &who, &occasion));
-        let registered = work.await.map_err(|error| StoreFault::Broken(error.to_string()))?.map_err(broken)?;
+        let registered = work
+            .await
+            .map_err(|error| StoreFault::Broken(error.to_string()))?
+            .map_err(broken)?;
         Ok(registered.patient)
     }
 }
@@ -256,17 +307,37 @@ fn level(metadata: &Value, tags: &[&str]) -> Vec<u8> {
 
 /// Who the header says the patient is.
 fn demographics(facts: &InstanceFacts, organisation: &OrgId) -> Demographics {
-    let system = facts.patient_id_issuer.clone().filter(|issuer| !issuer.trim().is_empty());
+    let system = facts
+        .patient_id_issuer
+        .clone()
+        .filter(|issuer| !issuer.trim().is_empty());
     let system = system.unwrap_or_else(|| format!("{organisation}.2"));
-    let id = facts.patient_id.clone().map(|id| id.trim().to_owned()).filter(|id| !id.is_empty());
-    let name = facts.patient_name.as_deref().map(|name| name.split('=').next().unwrap_or_default());
+    let id = facts
+        .patient_id
+        .clone()
+        .map(|id| id.trim().to_owned())
+        .filter(|id| !id.is_empty());
+    let name = facts
+        .patient_name
+        .as_deref()
+        .map(|name| name.split('=').next().unwrap_or_default());
     let names = name.into_iter().filter_map(|name| {
         let mut parts = name.split('^');
         let family = parts.next().unwrap_or_default().trim().to_owned();
-        let given: Vec<String> = parts.by_ref().take(2).map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect();
+        let given: Vec<String> = parts
+            .by_ref()
+            .take(2)
+            .map(|part| part.trim().to_owned())
+            .filter(|part| !part.is_empty())
+            .collect();
         let some = |part: Option<&str>| part.map(|part| part.trim().to_owned()).filter(|part| !part.is_empty());
         let (prefix, suffix) = (some(parts.next()), some(parts.next()));
-        (!family.is_empty() || !given.is_empty()).then_some(PersonName { family, given, prefix, suffix })
+        (!family.is_empty() || !given.is_empty()).then_some(PersonName {
+            family,
+            given,
+            prefix,
+            suffix,
+        })
     });
     let sex = match facts.sex.as_deref() {
         Some("M") => Some("male"),
@@ -278,7 +349,13 @@ fn demographics(facts: &InstanceFacts, organisation: &OrgId) -> Demographics {
         names: names.collect(),
         birth_date: facts.birth_date.as_deref().and_then(dicom_date),
         sex: sex.map(str::to_owned),
-        identifiers: id.into_iter().map(|value| PersonIdentifier { system: system.clone(), value }).collect(),
+        identifiers: id
+            .into_iter()
+            .map(|value| PersonIdentifier {
+                system: system.clone(),
+                value,
+            })
+            .collect(),
         addresses: Vec::new(),
         telecoms: Vec::new(),
     }
@@ -289,9 +366,17 @@ fn patient_resource(who: &Demographics) -> Value {
     let mut patient = json!({ "resourceType": "Patient" });
     if let Some(map) = patient.as_object_mut() {
         let list = |items: Vec<Value>| Value::Array(items);
-        let identifiers = who.identifiers.iter().map(|one| json!({ "system": one.system, "value": one.value })).collect();
+        let identifiers = who
+            .identifiers
+            .iter()
+            .map(|one| json!({ "system": one.system, "value": one.value }))
+            .collect();
         map.insert("identifier".into(), list(identifiers));
-        let names = who.names.iter().map(|name| json!({ "family": name.family, "given": name.given })).collect();
+        let names = who
+            .names
+            .iter()
+            .map(|name| json!({ "family": name.family, "given": name.given }))
+            .collect();
         map.insert("name".into(), list(names));
         if let Some(sex) = &who.sex {
             map.insert("gender".into(), json!(sex));
@@ -304,16 +389,27 @@ fn patient_resource(who: &Demographics) -> Value {
 }
 
 /// Imports every DICOM file below a path.
-pub async fn import(this: &DicomIntake, path: &Path, dry_run: bool, occasion: &Occasion, lines: &Lines) -> Outcome<Exit> {
+pub async fn import(
+    this: &DicomIntake,
+    path: &Path,
+    dry_run: bool,
+    occasion: &Occasion,
+    lines: &Lines,
+) -> Outcome<Exit> {
     let found: Vec<_> = files(path)?;
     let total = found.len() as u64;
     let mut tally = Tally::default();
+    let mut studies = BTreeSet::new();
     for (done, file) in found.into_iter().enumerate() {
-        lines.progress(done as u64, total, format!("rejected {}", tally.rejected.len())).await;
+        lines
+            .progress(done as u64, total, format!("rejected {}", tally.rejected.len()))
+            .await;
         let place = file.display().to_string();
         let fits = std::fs::metadata(&file).is_ok_and(|facts| facts.len() <= INSTANCE_BYTES_MAX);
         if !fits {
-            tally.reject(place, format!("it is larger than {INSTANCE_BYTES_MAX} bytes"), lines).await;
+            tally
+                .reject(place, format!("it is larger than {INSTANCE_BYTES_MAX} bytes"), lines)
+                .await;
             continue;
         }
         let bytes = match tokio::fs::read(&file).await {
@@ -332,11 +428,24 @@ pub async fn import(this: &DicomIntake, path: &Path, dry_run: bool, occasion: &O
         }
         match this.store(bytes, occasion).await {
             Ok(stored) => {
-                let count = if stored.changed { &mut tally.instances } else { &mut tally.unchanged };
+                if studies.insert(stored.facts.study_uid.clone()) {
+                    let uid = &stored.facts.study_uid;
+                    lines.data(format!("study     {uid}"), json!({ "study": uid })).await;
+                }
+                let count = if stored.changed {
+                    &mut tally.instances
+                } else {
+                    &mut tally.unchanged
+                };
                 *count = count.saturating_add(1);
             }
             Err(StoreFault::Broken(why)) => {
-                return Err(Fault::new(Exit::Failed, "The store failed.", why, "Mend the store, then run the import again."));
+                return Err(Fault::new(
+                    Exit::Failed,
+                    "The store failed.",
+                    why,
+                    "Mend the store, then run the import again.",
+                ));
             }
             Err(error) => tally.reject(place, error.to_string(), lines).await,
         }

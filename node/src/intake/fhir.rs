@@ -23,6 +23,9 @@ use crate::order::Lines;
 /// Clinical resources of one commit.
 pub const RESOURCES_PER_COMMIT: usize = 400;
 
+/// What one commit takes: documents, and clinical resources by their names.
+type Package = (Vec<NewDocument>, Vec<(String, Value)>);
+
 /// What the intake of FHIR needs.
 #[derive(Clone)]
 pub struct FhirIntake {
@@ -40,7 +43,12 @@ pub fn demographics(facts: &PatientFacts) -> Demographics {
     let some = |texts: &[String]| Some(texts.join(" ")).filter(|text| !text.is_empty());
     let name = |name: &hie_gateway_dialect::fhir::resource::NameFacts| {
         let family = name.family.clone().or_else(|| name.text.clone())?;
-        Some(PersonName { family, given: name.given.clone(), prefix: some(&name.prefix), suffix: some(&name.suffix) })
+        Some(PersonName {
+            family,
+            given: name.given.clone(),
+            prefix: some(&name.prefix),
+            suffix: some(&name.suffix),
+        })
     };
     Demographics {
         names: facts.names.iter().filter_map(name).collect(),
@@ -49,7 +57,10 @@ pub fn demographics(facts: &PatientFacts) -> Demographics {
         identifiers: facts
             .identifiers
             .iter()
-            .map(|identifier| PersonIdentifier { system: identifier.system.clone(), value: identifier.value.clone() })
+            .map(|identifier| PersonIdentifier {
+                system: identifier.system.clone(),
+                value: identifier.value.clone(),
+            })
             .collect(),
         addresses: facts
             .addresses
@@ -66,17 +77,35 @@ pub fn demographics(facts: &PatientFacts) -> Demographics {
 }
 
 /// Imports every FHIR file below a path. Files of one folder that are ndjson belong together (a bulk export).
-pub async fn import(this: &FhirIntake, path: &Path, dry_run: bool, occasion: &Occasion, lines: &Lines) -> Outcome<Exit> {
+pub async fn import(
+    this: &FhirIntake,
+    path: &Path,
+    dry_run: bool,
+    occasion: &Occasion,
+    lines: &Lines,
+) -> Outcome<Exit> {
     let found: Vec<_> = files(path)?.into_iter().filter(|file| is_fhir_name(file)).collect();
     if found.is_empty() {
-        return Err(Fault::new(Exit::Usage, format!("{} holds no FHIR files.", path.display()), "their names end in .json, .ndjson, or the same with .gz", "Check the path."));
+        return Err(Fault::new(
+            Exit::Usage,
+            format!("{} holds no FHIR files.", path.display()),
+            "their names end in .json, .ndjson, or the same with .gz",
+            "Check the path.",
+        ));
     }
     let mut tally = Tally::default();
     let bulk = |file: &Path| file.to_string_lossy().contains(".ndjson");
     let mut groups: Vec<Vec<std::path::PathBuf>> = Vec::new();
     for file in found {
         match groups.last_mut() {
-            Some(group) if bulk(&file) && group.last().is_some_and(|last| bulk(last) && last.parent() == file.parent()) => group.push(file),
+            Some(group)
+                if bulk(&file)
+                    && group
+                        .last()
+                        .is_some_and(|last| bulk(last) && last.parent() == file.parent()) =>
+            {
+                group.push(file)
+            }
             _ => groups.push(vec![file]),
         }
     }
@@ -114,7 +143,11 @@ async fn one_group(
         }
         (importer.finish(), refused)
     });
-    let (intake, refused) = read.await.map_err(Fault::because(Exit::Failed, "The reader of FHIR files failed.", "Report this."))?;
+    let (intake, refused) = read.await.map_err(Fault::because(
+        Exit::Failed,
+        "The reader of FHIR files failed.",
+        "Report this.",
+    ))?;
     for (place, reason) in refused {
         tally.reject(place, reason, lines).await;
     }
@@ -145,25 +178,37 @@ async fn one_patient(
     let who = demographics(&patient.facts);
     let id = patient.patient.get("id").and_then(Value::as_str).unwrap_or_default();
     let source = format!("fhir|{id}");
-    let (intake, value, asked, at) = (Arc::clone(&this.intake), patient.patient.clone(), who.clone(), occasion.clone());
+    let (intake, value, asked, at) = (
+        Arc::clone(&this.intake),
+        patient.patient.clone(),
+        who.clone(),
+        occasion.clone(),
+    );
     let registered = tokio::task::spawn_blocking(move || intake.patient(&source, &value, &asked, &at));
-    let registered = registered.await.map_err(Fault::because(Exit::Failed, "Storing failed.", "Report this."))?;
+    let registered = registered
+        .await
+        .map_err(Fault::because(Exit::Failed, "Storing failed.", "Report this."))?;
     let key = match registered {
         Ok(registered) => registered.patient,
         Err(error) => return refusal_or_failure(&error),
     };
     tally.patients = tally.patients.saturating_add(1);
     let name = who.names.first();
+    let identifiers: Vec<String> = who
+        .identifiers
+        .iter()
+        .map(|one| format!("{}|{}", one.system, one.value))
+        .collect();
     let shown = json!({ "patient": {
         "id": key.to_hex(), "family": name.map(|name| name.family.clone()), "given": name.and_then(|name| name.given.first().cloned()),
-        "birth_date": who.birth_date, "sex": who.sex,
+        "birth_date": who.birth_date, "sex": who.sex, "identifiers": identifiers,
     }});
     lines.data(format!("patient   {}", key.to_hex()), shown).await;
     let mut documents: Vec<NewDocument> = vec![this.summary(key)];
-    documents.extend(patient.documents.into_iter().map(|document| self::document(document)));
+    documents.extend(patient.documents.into_iter().map(self::document));
     documents.extend(patient.imaging.iter().map(imaging));
     let resources: Vec<(String, Value)> = patient.resources.into_iter().filter_map(named).collect();
-    let mut packages: Vec<(Vec<NewDocument>, Vec<(String, Value)>)> = Vec::new();
+    let mut packages: Vec<Package> = Vec::new();
     for chunk in resources.chunks(RESOURCES_PER_COMMIT) {
         packages.push((Vec::new(), chunk.to_vec()));
     }
@@ -174,7 +219,11 @@ async fn one_patient(
         match this.intake.documents(key, documents, resources, occasion).await {
             Ok(taken) => {
                 for one in taken {
-                    let count = if one.changed { &mut tally.documents } else { &mut tally.unchanged };
+                    let count = if one.changed {
+                        &mut tally.documents
+                    } else {
+                        &mut tally.unchanged
+                    };
                     *count = count.saturating_add(1);
                 }
             }
@@ -189,9 +238,12 @@ fn refusal_or_failure<T>(error: &hie_node_core::record::publish::IntakeError) ->
     use hie_protocol::refusal::Class;
     match error.class() {
         Class::Invalid | Class::Refused | Class::Misbehaved => Ok(Err(crate::fault::chain(error))),
-        Class::Unavailable | Class::Broken => {
-            Err(Fault::new(Exit::Failed, "The store failed.", crate::fault::chain(error), "Mend the store, then run the import again."))
-        }
+        Class::Unavailable | Class::Broken => Err(Fault::new(
+            Exit::Failed,
+            "The store failed.",
+            crate::fault::chain(error),
+            "Mend the store, then run the import again.",
+        )),
     }
 }
 
@@ -203,7 +255,11 @@ fn named(resource: Value) -> Option<(String, Value)> {
 }
 
 fn coding(coding: &FhirCoding) -> Coding {
-    Coding { system: coding.system.clone(), code: coding.code.clone(), display: coding.display.clone() }
+    Coding {
+        system: coding.system.clone(),
+        code: coding.code.clone(),
+        display: coding.display.clone(),
+    }
 }
 
 /// Confidentiality, sensitivity, and whether a label is unknown (which denies).
@@ -254,7 +310,10 @@ fn document(document: DocumentIntake) -> NewDocument {
         _ => None,
     };
     let class = class_of(&document);
-    let title = document.title.clone().or_else(|| document.type_.as_ref().and_then(|coding| coding.display.clone()));
+    let title = document
+        .title
+        .clone()
+        .or_else(|| document.type_.as_ref().and_then(|coding| coding.display.clone()));
     let meta = DocumentMeta {
         id: DocumentId::new([0; 16]),
         class,
@@ -272,7 +331,10 @@ fn document(document: DocumentIntake) -> NewDocument {
         sensitivity,
         imaging: None,
     };
-    let gone = matches!(document.status.as_deref(), Some("superseded" | "entered-in-error" | "cancelled"));
+    let gone = matches!(
+        document.status.as_deref(),
+        Some("superseded" | "entered-in-error" | "cancelled")
+    );
     NewDocument {
         source: format!("document|{}", document.id),
         meta,
@@ -306,10 +368,17 @@ fn imaging(study: &ImagingStudyIntake) -> NewDocument {
     let meta = DocumentMeta {
         id: DocumentId::new([0; 16]),
         class: DocumentClass::Imaging,
-        kind: Some(Coding { system: "http://loinc.org".into(), code: "18748-4".into(), display: Some("Diagnostic imaging study".into()) }),
+        kind: Some(Coding {
+            system: "http://loinc.org".into(),
+            code: "18748-4".into(),
+            display: Some("Diagnostic imaging study".into()),
+        }),
         category: None,
         format: None,
-        title: study.description.clone().unwrap_or_else(|| format!("Imaging study ({})", study.modalities.join(", "))),
+        title: study
+            .description
+            .clone()
+            .unwrap_or_else(|| format!("Imaging study ({})", study.modalities.join(", "))),
         author: None,
         content_type: "application/fhir+json".to_owned(),
         created,
@@ -343,9 +412,17 @@ impl FhirIntake {
         let meta = DocumentMeta {
             id: DocumentId::new([0; 16]),
             class: DocumentClass::Summary,
-            kind: Some(Coding { system: "http://loinc.org".into(), code: "60591-5".into(), display: Some("Patient summary Document".into()) }),
+            kind: Some(Coding {
+                system: "http://loinc.org".into(),
+                code: "60591-5".into(),
+                display: Some("Patient summary Document".into()),
+            }),
             category: None,
-            format: Some(Coding { system: "http://ihe.net/fhir/ihe.formatcode.fhir/CodeSystem/formatcode".into(), code: "urn:ihe:pcc:ips:2020".into(), display: None }),
+            format: Some(Coding {
+                system: "http://ihe.net/fhir/ihe.formatcode.fhir/CodeSystem/formatcode".into(),
+                code: "urn:ihe:pcc:ips:2020".into(),
+                display: None,
+            }),
             title: format!("Patient summary, {}", self.name),
             author: Some(self.name.clone()),
             content_type: "application/fhir+json".to_owned(),

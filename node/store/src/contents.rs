@@ -57,12 +57,18 @@ impl ObjectContents {
 
     /// A directory of this machine; made when missing. Errors: [`ContentsOpenError`].
     pub fn open_directory(path: &FsPath) -> Result<Self, ContentsOpenError> {
-        let directory = |source| ContentsOpenError::Directory { path: path.to_owned(), source };
+        let directory = |source| ContentsOpenError::Directory {
+            path: path.to_owned(),
+            source,
+        };
         let folder = path.join(FOLDER);
         std::fs::create_dir_all(&folder).map_err(directory)?;
         sweep(&folder).map_err(directory)?;
         let store = LocalFileSystem::new_with_prefix(path)
-            .map_err(|source| ContentsOpenError::Store { path: path.to_owned(), source })?
+            .map_err(|source| ContentsOpenError::Store {
+                path: path.to_owned(),
+                source,
+            })?
             .with_fsync(true);
         Ok(Self::new(Arc::new(store)))
     }
@@ -156,7 +162,9 @@ impl ObjectContents {
 
 /// Adds the next chunk; false at the end.
 async fn take(bytes: &mut ByteStream<'_>, part: &mut BytesMut, size: &mut u64) -> Result<bool, ContentError> {
-    let Some(chunk) = bytes.next().await else { return Ok(false) };
+    let Some(chunk) = bytes.next().await else {
+        return Ok(false);
+    };
     let chunk = chunk?;
     *size = size.saturating_add(chunk.len() as u64);
     part.extend_from_slice(&chunk);
@@ -178,12 +186,26 @@ impl ContentStore for ObjectContents {
             let place = location(name);
             let end = offset.saturating_add(length);
             let range = Some(GetRange::Bounded(offset..end));
-            match self.store.get_opts(&place, GetOptions { range, ..GetOptions::default() }).await {
+            match self
+                .store
+                .get_opts(
+                    &place,
+                    GetOptions {
+                        range,
+                        ..GetOptions::default()
+                    },
+                )
+                .await
+            {
                 Ok(found) => Ok(found.into_stream().map(|chunk| chunk.map_err(unreadable)).boxed()),
                 Err(error) => {
                     // A range behind the end is an empty answer here, an error there.
                     let found = self.store.head(&place).await.map_err(unreadable)?;
-                    if offset >= found.size { Ok(stream::empty().boxed()) } else { Err(unreadable(error)) }
+                    if offset >= found.size {
+                        Ok(stream::empty().boxed())
+                    } else {
+                        Err(unreadable(error))
+                    }
                 }
             }
         })

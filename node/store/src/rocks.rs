@@ -125,21 +125,36 @@ impl RocksStore {
         };
         let db = opened.map_err(|error| open_error(path, &error))?;
         let read_only = mode == Mode::ReadOnly;
-        let store = Self { db, path: path.to_owned(), failed: AtomicBool::new(false), read_only };
+        let store = Self {
+            db,
+            path: path.to_owned(),
+            failed: AtomicBool::new(false),
+            read_only,
+        };
         store.check_layout()?;
         Ok(store)
     }
 
     fn check_layout(&self) -> Result<(), OpenError> {
-        let unusable = |what: String| OpenError::Unusable { path: self.path.clone(), what };
-        let found = self.get(Table::Meta, LAYOUT_KEY).map_err(|error| unusable(error.to_string()))?;
+        let unusable = |what: String| OpenError::Unusable {
+            path: self.path.clone(),
+            what,
+        };
+        let found = self
+            .get(Table::Meta, LAYOUT_KEY)
+            .map_err(|error| unusable(error.to_string()))?;
         match found.as_deref() {
             Some([LAYOUT_VERSION]) => Ok(()),
             Some(other) => {
                 let found = other.first().copied().unwrap_or(0);
-                Err(OpenError::Layout { path: self.path.clone(), found })
+                Err(OpenError::Layout {
+                    path: self.path.clone(),
+                    found,
+                })
             }
-            None if self.read_only => Err(OpenError::Missing { path: self.path.clone() }),
+            None if self.read_only => Err(OpenError::Missing {
+                path: self.path.clone(),
+            }),
             None => {
                 let mut batch = Batch::new();
                 batch.put(Table::Meta, LAYOUT_KEY, [LAYOUT_VERSION]);
@@ -153,7 +168,10 @@ impl RocksStore {
     pub fn backup(&self, to: &Path) -> Result<(), KvError> {
         Checkpoint::new(&self.db)
             .and_then(|checkpoint| checkpoint.create_checkpoint(to))
-            .map_err(|error| KvError::Unreadable { table: "all", what: error.to_string() })
+            .map_err(|error| KvError::Unreadable {
+                table: "all",
+                what: error.to_string(),
+            })
     }
 
     /// Rewrites the files of a table, so that what was deleted or replaced is gone from them: after an erasure,
@@ -183,7 +201,9 @@ impl RocksStore {
 
 impl KvRead for RocksStore {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        self.db.get(full_key(table, key)).map_err(|error| unreadable(table, &error))
+        self.db
+            .get(full_key(table, key))
+            .map_err(|error| unreadable(table, &error))
     }
 
     fn scan(&self, scan: &Scan<'_>) -> Result<Vec<Pair>, KvError> {
@@ -199,10 +219,14 @@ impl Kv for RocksStore {
     fn commit(&self, batch: Batch) -> Result<(), KvError> {
         batch.check()?;
         if self.read_only {
-            return Err(KvError::Fatal { what: "the store was opened for reading alone".to_owned() });
+            return Err(KvError::Fatal {
+                what: "the store was opened for reading alone".to_owned(),
+            });
         }
         if self.has_failed() {
-            return Err(KvError::Fatal { what: "an earlier write failed".to_owned() });
+            return Err(KvError::Fatal {
+                what: "an earlier write failed".to_owned(),
+            });
         }
         if batch.is_empty() {
             return Ok(());
@@ -216,7 +240,9 @@ impl Kv for RocksStore {
         }
         let mut options = WriteOptions::default();
         options.set_sync(true);
-        self.db.write_opt(writes, &options).map_err(|error| self.fail(error.as_ref()))
+        self.db
+            .write_opt(writes, &options)
+            .map_err(|error| self.fail(error.as_ref()))
     }
 }
 
@@ -224,7 +250,9 @@ struct View<'a>(SnapshotWithThreadMode<'a, DB>);
 
 impl KvRead for View<'_> {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, KvError> {
-        self.0.get(full_key(table, key)).map_err(|error| unreadable(table, &error))
+        self.0
+            .get(full_key(table, key))
+            .map_err(|error| unreadable(table, &error))
     }
 
     fn scan(&self, scan: &Scan<'_>) -> Result<Vec<Pair>, KvError> {
@@ -268,7 +296,10 @@ fn open_error(path: &Path, error: &rocksdb::Error) -> OpenError {
 }
 
 fn unreadable(table: Table, error: &rocksdb::Error) -> KvError {
-    KvError::Unreadable { table: table.name(), what: error.to_string() }
+    KvError::Unreadable {
+        table: table.name(),
+        what: error.to_string(),
+    }
 }
 
 fn full_key(table: Table, key: &[u8]) -> Vec<u8> {

@@ -50,9 +50,7 @@ pub enum NoteError {
         count: usize,
     },
     /// A key name is empty, too long, or has a space, plus or control character.
-    #[error(
-        "a key name must be 1 to {NAME_LEN_MAX} bytes without spaces, plus signs or control characters"
-    )]
+    #[error("a key name must be 1 to {NAME_LEN_MAX} bytes without spaces, plus signs or control characters")]
     Name,
     /// A verifier key's text is malformed or its parts do not fit each other.
     #[error("the verifier key is malformed: {reason}")]
@@ -128,28 +126,18 @@ impl NoteKey {
         }
         let mut parts = text.splitn(3, '+');
         let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(refused(
-                "it needs a name, an id and a key joined by plus signs",
-            ));
+            return Err(refused("it needs a name, an id and a key joined by plus signs"));
         };
-        let key = STANDARD
-            .decode(key)
-            .map_err(|_| refused("the key is not base64"))?;
-        let (kind, public) = key
-            .split_first()
-            .ok_or_else(|| refused("the key is empty"))?;
+        let key = STANDARD.decode(key).map_err(|_| refused("the key is not base64"))?;
+        let (kind, public) = key.split_first().ok_or_else(|| refused("the key is empty"))?;
         let kind = match kind {
             0x01 => KeyKind::Log,
             0x04 => KeyKind::Witness,
             _ => {
-                return Err(refused(
-                    "the kind is neither Ed25519 log nor Ed25519 witness",
-                ));
+                return Err(refused("the kind is neither Ed25519 log nor Ed25519 witness"));
             }
         };
-        let public = public
-            .try_into()
-            .map_err(|_| refused("the key is not 32 bytes"))?;
+        let public = public.try_into().map_err(|_| refused("the key is not 32 bytes"))?;
         let read = Self::new(name, kind, public)?;
         if hex::encode(read.id) != id {
             return Err(refused("the id does not belong to the name and key"));

@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use proptest::prelude::{any, prop, prop_assert, prop_assert_eq, proptest};
 use ring::signature::{Ed25519KeyPair, KeyPair};
@@ -45,9 +40,7 @@ fn witness(seed: u8) -> Party {
 
 fn signed(log: &Party, size: u64, root: [u8; 32]) -> SignedCheckpoint {
     let checkpoint = Checkpoint::new(ORIGIN, size, root).unwrap();
-    NoteSigner::new(&log.key, &|m| log.sign(m))
-        .sign(&checkpoint)
-        .unwrap()
+    NoteSigner::new(&log.key, &|m| log.sign(m)).sign(&checkpoint).unwrap()
 }
 
 fn cosigned(log: &Party, witnesses: &[&Party]) -> SignedCheckpoint {
@@ -56,12 +49,8 @@ fn cosigned(log: &Party, witnesses: &[&Party]) -> SignedCheckpoint {
     for (place, witness) in witnesses.iter().enumerate() {
         let sign = |m: &[u8]| witness.sign(m);
         let signer = NoteSigner::new(&witness.key, &sign);
-        note.add(
-            signer
-                .cosign(&verified, 1_700_000_000 + place as u64)
-                .unwrap(),
-        )
-        .unwrap();
+        note.add(signer.cosign(&verified, 1_700_000_000 + place as u64).unwrap())
+            .unwrap();
     }
     note
 }
@@ -122,31 +111,14 @@ fn log_and_witnesses_verify() {
     let verified = read.verify(ORIGIN, &log.key, &keys).unwrap();
     assert_eq!(verified.checkpoint().size(), 5);
     assert_eq!(verified.witness_count(), 2);
-    let times: Vec<u64> = verified
-        .cosignatures()
-        .iter()
-        .map(|c| c.timestamp_s)
-        .collect();
+    let times: Vec<u64> = verified.cosignatures().iter().map(|c| c.timestamp_s).collect();
     assert_eq!(times, [1_700_000_000, 1_700_000_001]);
     // An unknown witness is passed over, not counted.
-    assert_eq!(
-        read.verify(ORIGIN, &log.key, &keys[..1])
-            .unwrap()
-            .witness_count(),
-        1
-    );
-    assert_eq!(
-        read.verify(ORIGIN, &log.key, &[]).unwrap().witness_count(),
-        0
-    );
+    assert_eq!(read.verify(ORIGIN, &log.key, &keys[..1]).unwrap().witness_count(), 1);
+    assert_eq!(read.verify(ORIGIN, &log.key, &[]).unwrap().witness_count(), 0);
     // The same witness twice is one witness.
     let again = [keys[0].clone(), keys[0].clone()];
-    assert_eq!(
-        read.verify(ORIGIN, &log.key, &again)
-            .unwrap()
-            .witness_count(),
-        1
-    );
+    assert_eq!(read.verify(ORIGIN, &log.key, &again).unwrap().witness_count(), 1);
 }
 
 #[test]
@@ -156,10 +128,7 @@ fn forgeries_are_refused() {
     let unsigned = CheckpointError::Unsigned {
         name: ORIGIN.to_owned(),
     };
-    assert_eq!(
-        note.verify(ORIGIN, &stranger.key, &[]).unwrap_err(),
-        unsigned
-    );
+    assert_eq!(note.verify(ORIGIN, &stranger.key, &[]).unwrap_err(), unsigned);
     let other = note.verify("hie/elsewhere", &log.key, &[]).unwrap_err();
     assert_eq!(other, CheckpointError::OtherLog);
 
@@ -179,13 +148,8 @@ fn forgeries_are_refused() {
     assert!(moved.verify(ORIGIN, &log.key, &[]).is_ok());
 
     // Keys do not change their kind.
-    let kind = |name: &str| CheckpointError::KeyKind {
-        name: name.to_owned(),
-    };
-    assert_eq!(
-        note.verify(ORIGIN, &one.key, &[]).unwrap_err(),
-        kind(one.key.name())
-    );
+    let kind = |name: &str| CheckpointError::KeyKind { name: name.to_owned() };
+    assert_eq!(note.verify(ORIGIN, &one.key, &[]).unwrap_err(), kind(one.key.name()));
     assert_eq!(
         note.verify(ORIGIN, &log.key, std::slice::from_ref(&log.key))
             .unwrap_err(),
@@ -193,15 +157,9 @@ fn forgeries_are_refused() {
     );
     let sign = |m: &[u8]| one.sign(m);
     let signer = NoteSigner::new(&one.key, &sign);
-    assert_eq!(
-        signer.sign(note.claimed()).unwrap_err(),
-        kind(one.key.name())
-    );
+    assert_eq!(signer.sign(note.claimed()).unwrap_err(), kind(one.key.name()));
     let verified = note.verify(ORIGIN, &log.key, &[]).unwrap();
-    assert_eq!(
-        signer.cosign(&verified, u64::MAX).unwrap_err(),
-        CheckpointError::Time
-    );
+    assert_eq!(signer.cosign(&verified, u64::MAX).unwrap_err(), CheckpointError::Time);
 }
 
 #[test]
@@ -222,10 +180,7 @@ fn every_changed_byte_shows() {
             let holds = verify(&bad).is_ok_and(|read| read == whole);
             assert!(!holds, "byte {place} xor {mask}");
         }
-        assert!(
-            !verify(&text[..place]).is_ok_and(|r| r == whole),
-            "cut at {place}"
-        );
+        assert!(!verify(&text[..place]).is_ok_and(|r| r == whole), "cut at {place}");
     }
 }
 
@@ -234,44 +189,19 @@ fn malformed_bodies_name_their_line() {
     let root = "CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=";
     let refused = |body: String| Checkpoint::parse(&body).unwrap_err();
     for size in ["", "01", "+1", "-1", "1 ", "18446744073709551616", "0x1"] {
-        assert_eq!(
-            refused(format!("a\n{size}\n{root}\n")),
-            CheckpointError::Size,
-            "{size}"
-        );
+        assert_eq!(refused(format!("a\n{size}\n{root}\n")), CheckpointError::Size, "{size}");
     }
-    assert_eq!(
-        Checkpoint::parse(&format!("a\n0\n{root}\n"))
-            .unwrap()
-            .size(),
-        0
-    );
-    for bad in [
-        "",
-        "AAAA",
-        &root[..43],
-        &root.replace('I', "J"),
-        &format!("{root}="),
-    ] {
-        assert_eq!(
-            refused(format!("a\n1\n{bad}\n")),
-            CheckpointError::Root,
-            "{bad}"
-        );
+    assert_eq!(Checkpoint::parse(&format!("a\n0\n{root}\n")).unwrap().size(), 0);
+    for bad in ["", "AAAA", &root[..43], &root.replace('I', "J"), &format!("{root}=")] {
+        assert_eq!(refused(format!("a\n1\n{bad}\n")), CheckpointError::Root, "{bad}");
     }
     assert_eq!(refused(format!("\n1\n{root}\n")), CheckpointError::Origin);
     assert_eq!(
         refused(format!("{}\n1\n{root}\n", "x".repeat(256))),
         CheckpointError::Origin
     );
-    assert_eq!(
-        refused(format!("a\tb\n1\n{root}\n")),
-        CheckpointError::Origin
-    );
-    assert_eq!(
-        refused(format!("a\n1\n{root}")),
-        CheckpointError::Lines { lines: 2 }
-    );
+    assert_eq!(refused(format!("a\tb\n1\n{root}\n")), CheckpointError::Origin);
+    assert_eq!(refused(format!("a\n1\n{root}")), CheckpointError::Lines { lines: 2 });
     assert_eq!(
         refused(format!("a\n1\n{root}\nmore\n")),
         CheckpointError::Lines { lines: 4 }
@@ -286,10 +216,7 @@ fn malformed_notes_are_refused() {
     let long = vec![b'a'; note::NOTE_LEN_MAX + 1];
     assert_eq!(refused(&long), NoteError::TooLong { length: long.len() });
     assert_eq!(refused(b"\xff\n\n"), NoteError::Text);
-    assert_eq!(
-        refused(good.replace("\n1\n", "\r\n1\n").as_bytes()),
-        NoteError::Text
-    );
+    assert_eq!(refused(good.replace("\n1\n", "\r\n1\n").as_bytes()), NoteError::Text);
     for frame in ["", "a", "\n\n", "a\n\n", good.trim_end()] {
         assert!(matches!(
             refused(frame.as_bytes()),
@@ -306,10 +233,7 @@ fn malformed_notes_are_refused() {
         )
     };
     assert_eq!(note::parse(many(16).as_bytes()).unwrap().1.len(), 16);
-    assert_eq!(
-        refused(many(33).as_bytes()),
-        NoteError::Signatures { count: 33 }
-    );
+    assert_eq!(refused(many(33).as_bytes()), NoteError::Signatures { count: 33 });
     for bad in [
         "- a AAAAAAA=",
         "\u{2014} a",
@@ -318,17 +242,10 @@ fn malformed_notes_are_refused() {
         "\u{2014} a %%%%%%%%",
     ] {
         let bad = with(&[line.to_owned(), bad.to_owned()]);
-        assert_eq!(
-            refused(bad.as_bytes()),
-            NoteError::Line { line: 2 },
-            "{bad}"
-        );
+        assert_eq!(refused(bad.as_bytes()), NoteError::Line { line: 2 }, "{bad}");
     }
     for name in ["", "a b", "a+b", "a\u{a0}b", "a\u{7f}", &"n".repeat(256)] {
-        assert_eq!(
-            NoteKey::new(name, KeyKind::Log, [0; 32]).unwrap_err(),
-            NoteError::Name
-        );
+        assert_eq!(NoteKey::new(name, KeyKind::Log, [0; 32]).unwrap_err(), NoteError::Name);
     }
 }
 
@@ -349,10 +266,7 @@ fn a_note_holds_a_bounded_number_of_lines() {
         note.add(line(seed)).unwrap(); // replaces
     }
     let refused = note.add(line(33)).unwrap_err();
-    assert_eq!(
-        refused,
-        CheckpointError::Note(NoteError::Signatures { count: 33 })
-    );
+    assert_eq!(refused, CheckpointError::Note(NoteError::Signatures { count: 33 }));
     SignedCheckpoint::parse(note.to_text().as_bytes()).unwrap();
 }
 
@@ -363,18 +277,8 @@ fn keys_round_trip_and_mismatches_are_refused() {
         let other = key.to_text().replacen('/', "-", 1);
         assert!(matches!(NoteKey::parse(&other), Err(NoteError::Key { .. })));
     }
-    for bad in [
-        "",
-        "a",
-        "a+00000000",
-        "a+00000000+",
-        "a+00000000+AQ==",
-        "a+00000000+%",
-    ] {
-        assert!(
-            matches!(NoteKey::parse(bad), Err(NoteError::Key { .. })),
-            "{bad}"
-        );
+    for bad in ["", "a", "a+00000000", "a+00000000+", "a+00000000+AQ==", "a+00000000+%"] {
+        assert!(matches!(NoteKey::parse(bad), Err(NoteError::Key { .. })), "{bad}");
     }
 }
 

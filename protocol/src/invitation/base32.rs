@@ -3,8 +3,8 @@
 use super::{GROUP_CHARS, InvitationError};
 
 const ALPHABET: [char; 32] = [
-    '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F', 'G', 'H', 'J',
-    'K', 'M', 'N', 'P', 'Q', 'R', 'S', 'T', 'V', 'W', 'X', 'Y', 'Z',
+    '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F', 'G', 'H', 'J', 'K', 'M', 'N', 'P',
+    'Q', 'R', 'S', 'T', 'V', 'W', 'X', 'Y', 'Z',
 ];
 
 /// Writes bytes, the last character filled up with zero bits.
@@ -73,12 +73,7 @@ fn value(c: char) -> Option<u32> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
     use proptest::prelude::{any, prop, prop_assert_eq, proptest};
 
@@ -107,10 +102,7 @@ mod tests {
         for text in ["0", "ZZ", "000", "CSQPYRK1E80"] {
             assert_eq!(decode(text), Err(InvitationError::Incomplete), "{text}");
         }
-        let refused = InvitationError::Character {
-            position: 6,
-            group: 2,
-        };
+        let refused = InvitationError::Character { position: 6, group: 2 };
         assert_eq!(decode("CSQPYU"), Err(refused));
     }
 }

@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use proptest::prelude::{Strategy, any, prop_assert_eq, proptest};
 
@@ -32,10 +27,7 @@ fn the_text_is_frozen() {
     let invitation = Invitation::new(draft()).unwrap();
     assert_eq!(invitation.to_text().as_str(), FROZEN);
     assert_eq!(Invitation::parse(FROZEN).unwrap(), invitation);
-    assert_eq!(
-        invitation.organisation_name(),
-        "St. Anne's Hospital, Zürich"
-    );
+    assert_eq!(invitation.organisation_name(), "St. Anne's Hospital, Zürich");
     assert!(!invitation.is_expired(1_794_999_999));
     assert!(invitation.is_expired(1_795_000_000));
 }
@@ -45,10 +37,7 @@ fn reading_forgives_how_people_paste() {
     let invitation = Invitation::new(draft()).unwrap();
     let file = invitation.to_file_text();
     assert!(file.lines().all(|line| line.len() <= 60));
-    let look_alike = format!(
-        "{PREFIX}{}",
-        FROZEN[PREFIX.len()..].replace('0', "o").replace('1', "l")
-    );
+    let look_alike = format!("{PREFIX}{}", FROZEN[PREFIX.len()..].replace('0', "o").replace('1', "l"));
     for text in [
         file.as_str(),
         &file.replace('\n', "\r\n"),
@@ -85,18 +74,9 @@ fn faults_are_named() {
         assert_eq!(refused(text), InvitationError::Incomplete, "{text}");
     }
     let foreign = FROZEN.replacen(&FROZEN[15..16], "u", 1);
-    assert!(matches!(
-        refused(&foreign),
-        InvitationError::Character { .. }
-    ));
+    assert!(matches!(refused(&foreign), InvitationError::Character { .. }));
     let eighth = format!("{}!{}", &FROZEN[..17], &FROZEN[18..]);
-    assert_eq!(
-        refused(&eighth),
-        InvitationError::Character {
-            position: 8,
-            group: 2
-        }
-    );
+    assert_eq!(refused(&eighth), InvitationError::Character { position: 8, group: 2 });
     let long = "A".repeat(TEXT_LEN_MAX + 1);
     assert_eq!(
         refused(&long),
@@ -109,25 +89,15 @@ fn faults_are_named() {
 /// Every wrong, missing, doubled or swapped character is noticed.
 #[test]
 fn typing_mistakes_are_noticed() {
-    let body: Vec<char> = FROZEN[PREFIX.len()..]
-        .chars()
-        .filter(|c| *c != '-')
-        .collect();
-    let parse =
-        |body: &[char]| Invitation::parse(&format!("{PREFIX}{}", body.iter().collect::<String>()));
+    let body: Vec<char> = FROZEN[PREFIX.len()..].chars().filter(|c| *c != '-').collect();
+    let parse = |body: &[char]| Invitation::parse(&format!("{PREFIX}{}", body.iter().collect::<String>()));
     assert!(parse(&body).is_ok());
     for place in 0..body.len() {
-        for other in "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-            .chars()
-            .filter(|c| *c != body[place])
-        {
+        for other in "0123456789ABCDEFGHJKMNPQRSTVWXYZ".chars().filter(|c| *c != body[place]) {
             let mut wrong = body.clone();
             wrong[place] = other;
             let fault = parse(&wrong).unwrap_err();
-            assert!(matches!(
-                fault,
-                InvitationError::Checksum | InvitationError::Incomplete
-            ));
+            assert!(matches!(fault, InvitationError::Checksum | InvitationError::Incomplete));
         }
         assert!(parse(&body[..place]).is_err(), "cut at {place}");
         let mut missing = body.clone();
@@ -152,12 +122,8 @@ fn impossible_parts_are_refused_by_name() {
         ("region name", |d| d.region = " x".to_owned()),
         ("region name", |d| d.region = "x".repeat(65)),
         ("region name", |d| d.region = "\u{10348}".repeat(64)),
-        ("organisation name", |d| {
-            d.organisation_name = "a\nb".to_owned()
-        }),
-        ("organisation name", |d| {
-            d.organisation_name = "  ".to_owned()
-        }),
+        ("organisation name", |d| d.organisation_name = "a\nb".to_owned()),
+        ("organisation name", |d| d.organisation_name = "  ".to_owned()),
         ("address", |d| d.address = "host".to_owned()),
         ("address", |d| d.address = ":1".to_owned()),
         ("address", |d| d.address = "host:0".to_owned()),
@@ -167,18 +133,10 @@ fn impossible_parts_are_refused_by_name() {
         ("address", |d| d.address = "https://host:1".to_owned()),
         ("address", |d| d.address = "::1:1".to_owned()),
         ("address", |d| d.address = "-a.example:1".to_owned()),
-        ("address", |d| {
-            d.address = format!("{}:1", "a.".repeat(127) + "a")
-        }),
-        ("organisation id", |d| {
-            d.organisation = "2.16.840".to_owned()
-        }),
-        ("organisation id", |d| {
-            d.organisation = "urn:oid:2".to_owned()
-        }),
-        ("organisation id", |d| {
-            d.organisation = "urn:oid:2.016".to_owned()
-        }),
+        ("address", |d| d.address = format!("{}:1", "a.".repeat(127) + "a")),
+        ("organisation id", |d| d.organisation = "2.16.840".to_owned()),
+        ("organisation id", |d| d.organisation = "urn:oid:2".to_owned()),
+        ("organisation id", |d| d.organisation = "urn:oid:2.016".to_owned()),
         ("organisation id", |d| {
             d.organisation = format!("urn:oid:1.{}", "1".repeat(120))
         }),
@@ -191,12 +149,7 @@ fn impossible_parts_are_refused_by_name() {
             other => panic!("{other:?} instead of a fault in the {expected}"),
         }
     }
-    for address in [
-        "127.0.0.1:8443",
-        "[::1]:8443",
-        "[2001:db8::7]:1",
-        "localhost:65535",
-    ] {
+    for address in ["127.0.0.1:8443", "[::1]:8443", "[2001:db8::7]:1", "localhost:65535"] {
         let mut right = draft();
         right.address = address.to_owned();
         assert_eq!(Invitation::new(right).unwrap().address(), address);

@@ -30,11 +30,7 @@ pub fn root(nodes: &impl Nodes, size: u64) -> Result<Hash, MerkleError> {
 ///
 /// # Errors
 /// [`MerkleError::NoLeaf`], [`MerkleError::TooLarge`] or [`MerkleError::Missing`].
-pub fn inclusion_proof(
-    nodes: &impl Nodes,
-    index: u64,
-    size: u64,
-) -> Result<Vec<Hash>, MerkleError> {
+pub fn inclusion_proof(nodes: &impl Nodes, index: u64, size: u64) -> Result<Vec<Hash>, MerkleError> {
     check_size(size)?;
     if index >= size {
         return Err(MerkleError::NoLeaf { index, size });
@@ -97,9 +93,7 @@ fn range(nodes: &impl Nodes, low: u64, high: u64) -> Result<Hash, MerkleError> {
     let shift = count.trailing_zeros();
     let level = u8::try_from(shift).unwrap_or(u8::MAX);
     let index = low >> shift;
-    nodes
-        .node(level, index)
-        .ok_or(MerkleError::Missing { level, index })
+    nodes.node(level, index).ok_or(MerkleError::Missing { level, index })
 }
 
 fn check_size(size: u64) -> Result<(), MerkleError> {

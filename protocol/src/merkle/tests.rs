@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -228,10 +223,7 @@ fn malformed_requests_are_refused() {
         consistency_proof(&store, 6, 5),
         Err(MerkleError::Sizes { old: 6, new: 5 })
     );
-    assert_eq!(
-        root(&store, 6),
-        Err(MerkleError::Missing { level: 1, index: 2 })
-    );
+    assert_eq!(root(&store, 6), Err(MerkleError::Missing { level: 1, index: 2 }));
     assert_eq!(root(&store, u64::MAX), Err(MerkleError::TooLarge));
     let bytes = grown.frontier.to_bytes();
     for cut in 0..bytes.len() {
@@ -285,12 +277,7 @@ fn the_inclusion_corpus() {
             let (index, size) = (case["leafIdx"].as_u64()?, case["treeSize"].as_u64()?);
             verify_inclusion(&leaf, index, size, &proof(&case["proof"])?, &root).ok()
         })();
-        assert_eq!(
-            holds.is_none(),
-            case["wantErr"].as_bool().unwrap(),
-            "{}",
-            case["name"]
-        );
+        assert_eq!(holds.is_none(), case["wantErr"].as_bool().unwrap(), "{}", case["name"]);
     }
 }
 
@@ -306,11 +293,6 @@ fn the_consistency_corpus() {
             let (old, new) = (case["size1"].as_u64()?, case["size2"].as_u64()?);
             verify_consistency(old, new, &old_root, &new_root, &proof(&case["proof"])?).ok()
         })();
-        assert_eq!(
-            holds.is_none(),
-            case["wantErr"].as_bool().unwrap(),
-            "{}",
-            case["name"]
-        );
+        assert_eq!(holds.is_none(), case["wantErr"].as_bool().unwrap(), "{}", case["name"]);
     }
 }

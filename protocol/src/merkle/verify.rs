@@ -7,13 +7,7 @@ use super::{Hash, MerkleError, PROOF_LEN_MAX, SIZE_MAX, node_hash};
 ///
 /// # Errors
 /// [`MerkleError::NoLeaf`], [`MerkleError::TooLarge`], [`MerkleError::Length`] or [`MerkleError::Root`].
-pub fn verify_inclusion(
-    leaf: &Hash,
-    index: u64,
-    size: u64,
-    proof: &[Hash],
-    root: &Hash,
-) -> Result<(), MerkleError> {
+pub fn verify_inclusion(leaf: &Hash, index: u64, size: u64, proof: &[Hash], root: &Hash) -> Result<(), MerkleError> {
     if size > SIZE_MAX {
         return Err(MerkleError::TooLarge);
     }
@@ -45,11 +39,7 @@ pub fn verify_inclusion(
     if last != 0 {
         return Err(length);
     }
-    if hash == *root {
-        Ok(())
-    } else {
-        Err(MerkleError::Root)
-    }
+    if hash == *root { Ok(()) } else { Err(MerkleError::Root) }
 }
 
 /// Verifies that the tree of `new` leaves begins with the tree of `old` leaves.

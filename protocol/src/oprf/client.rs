@@ -31,14 +31,9 @@ impl Blinding {
     /// # Errors
     /// [`OprfError::BatchSize`], [`OprfError::InputSize`], [`OprfError::InputUnusable`] or
     /// [`OprfError::Randomness`].
-    pub fn new(
-        inputs: &[&[u8]],
-        random: Random<'_>,
-    ) -> Result<(Self, Vec<BlindedElement>), OprfError> {
+    pub fn new(inputs: &[&[u8]], random: Random<'_>) -> Result<(Self, Vec<BlindedElement>), OprfError> {
         if inputs.is_empty() || inputs.len() > EVALUATE_BATCH_MAX {
-            return Err(OprfError::BatchSize {
-                count: inputs.len(),
-            });
+            return Err(OprfError::BatchSize { count: inputs.len() });
         }
         let mut state = Self {
             inputs: Vec::new(),
@@ -77,11 +72,7 @@ impl Blinding {
     ///
     /// # Errors
     /// As [`Evaluation::verify`].
-    pub fn verify(
-        &self,
-        share: &PublicShare,
-        evaluation: &Evaluation,
-    ) -> Result<Verified, OprfError> {
+    pub fn verify(&self, share: &PublicShare, evaluation: &Evaluation) -> Result<Verified, OprfError> {
         evaluation.verify(share, &self.blinded)
     }
 
@@ -89,10 +80,7 @@ impl Blinding {
     ///
     /// # Errors
     /// [`OprfError::OtherBatch`] if the answers belong to another batch.
-    pub fn finalize(
-        &self,
-        combined: &Combined,
-    ) -> Result<Vec<Zeroizing<[u8; OUTPUT_LEN]>>, OprfError> {
+    pub fn finalize(&self, combined: &Combined) -> Result<Vec<Zeroizing<[u8; OUTPUT_LEN]>>, OprfError> {
         if combined.batch != batch_id(&self.blinded) {
             return Err(OprfError::OtherBatch);
         }
@@ -141,12 +129,7 @@ impl Verified {
 
 impl fmt::Debug for Verified {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Verified(share {}, {} elements)",
-            self.index,
-            self.points.len()
-        )
+        write!(f, "Verified(share {}, {} elements)", self.index, self.points.len())
     }
 }
 
@@ -156,11 +139,7 @@ impl Evaluation {
     /// # Errors
     /// [`OprfError::AnswerSize`], [`OprfError::AnswerPoint`] or [`OprfError::Proof`], each naming
     /// the authority by its index; [`OprfError::BatchSize`] or [`OprfError::Point`] if `blinded` itself is malformed.
-    pub fn verify(
-        &self,
-        share: &PublicShare,
-        blinded: &[BlindedElement],
-    ) -> Result<Verified, OprfError> {
+    pub fn verify(&self, share: &PublicShare, blinded: &[BlindedElement]) -> Result<Verified, OprfError> {
         let index = share.index();
         let (got, asked) = (self.elements.len(), blinded.len());
         let asked_points = decode(blinded)?;
@@ -222,9 +201,7 @@ pub fn combine(threshold: u16, answers: &[Verified]) -> Result<Combined, OprfErr
     let mut indices: Vec<u16> = Vec::with_capacity(taken.len());
     for answer in taken {
         if indices.contains(&answer.index) {
-            return Err(OprfError::Repeated {
-                index: answer.index,
-            });
+            return Err(OprfError::Repeated { index: answer.index });
         }
         if answer.batch != first.batch {
             return Err(OprfError::OtherBatch);

@@ -41,10 +41,7 @@ pub fn locator_seal_key(record_key: &[u8; 32]) -> [u8; KEY_LEN] {
     derive(record_key, LABEL_LOCATOR_SEAL)
 }
 
-#[expect(
-    clippy::expect_used,
-    reason = "HKDF-SHA512 gives up to 16320 bytes; 32 are asked"
-)]
+#[expect(clippy::expect_used, reason = "HKDF-SHA512 gives up to 16320 bytes; 32 are asked")]
 fn derive(secret: &[u8], label: &str) -> [u8; KEY_LEN] {
     let mut key = [0u8; KEY_LEN];
     hkdf::Salt::new(hkdf::HKDF_SHA512, &[])
@@ -65,12 +62,7 @@ impl hkdf::KeyType for KeyLen {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::panic,
-        clippy::indexing_slicing
-    )]
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
     use super::{index_key, locator_key, locator_seal_key, seal_key};
 
@@ -87,10 +79,7 @@ mod tests {
             assert_eq!(index_key(&prf).to_vec(), bytes("index_key"));
             assert_eq!(seal_key(&prf).to_vec(), bytes("seal_key"));
             assert_eq!(locator_key(&record).to_vec(), bytes("locator_key"));
-            assert_eq!(
-                locator_seal_key(&record).to_vec(),
-                bytes("locator_seal_key")
-            );
+            assert_eq!(locator_seal_key(&record).to_vec(), bytes("locator_seal_key"));
         }
     }
 

@@ -54,11 +54,7 @@ fn expand_message(parts: &[&[u8]], purpose: &[u8]) -> [u8; 64] {
 }
 
 /// Reads a point: canonical encoding, never the identity (RFC 9497 section 2.1).
-pub fn point(
-    bytes: &[u8; ELEMENT_LEN],
-    what: &'static str,
-    position: usize,
-) -> Result<RistrettoPoint, OprfError> {
+pub fn point(bytes: &[u8; ELEMENT_LEN], what: &'static str, position: usize) -> Result<RistrettoPoint, OprfError> {
     CompressedRistretto(*bytes)
         .decompress()
         .filter(|point| !point.is_identity())

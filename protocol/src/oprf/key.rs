@@ -204,12 +204,7 @@ impl PublicShare {
 
 impl fmt::Debug for PublicShare {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "PublicShare({}, {})",
-            self.index,
-            hex::encode(self.bytes)
-        )
+        write!(f, "PublicShare({}, {})", self.index, hex::encode(self.bytes))
     }
 }
 
@@ -228,11 +223,7 @@ impl GroupKey {
     /// [`OprfError::Threshold`] for an impossible threshold, [`OprfError::Repeated`] for an index
     /// given twice, [`OprfError::Point`] for a malformed public point, [`OprfError::Inconsistent`]
     /// naming the first share that is not on the polynomial through the others.
-    pub fn new(
-        threshold: u16,
-        mut shares: Vec<PublicShare>,
-        public: [u8; ELEMENT_LEN],
-    ) -> Result<Self, OprfError> {
+    pub fn new(threshold: u16, mut shares: Vec<PublicShare>, public: [u8; ELEMENT_LEN]) -> Result<Self, OprfError> {
         check_threshold(threshold, shares.len())?;
         shares.sort_by_key(|share| share.index);
         for (left, right) in shares.iter().zip(shares.iter().skip(1)) {
@@ -242,10 +233,7 @@ impl GroupKey {
         }
         let group_point = group::point(&public, "the group's public key", 0)?;
         let (base, others) = shares.split_at(usize::from(threshold));
-        let points: Vec<(u16, RistrettoPoint)> = base
-            .iter()
-            .map(|share| (share.index, share.point))
-            .collect();
+        let points: Vec<(u16, RistrettoPoint)> = base.iter().map(|share| (share.index, share.point)).collect();
         if group::interpolate(&points, 0) != group_point {
             let index = base.first().map_or(0, |share| share.index);
             return Err(OprfError::Inconsistent { index });
@@ -345,11 +333,7 @@ impl fmt::Debug for GroupKey {
 ///
 /// # Errors
 /// [`OprfError::Threshold`] for impossible parameters, [`OprfError::Randomness`] if the source gives zeros.
-pub fn deal(
-    threshold: u16,
-    count: u16,
-    random: Random<'_>,
-) -> Result<(GroupKey, Vec<KeyShare>), OprfError> {
+pub fn deal(threshold: u16, count: u16, random: Random<'_>) -> Result<(GroupKey, Vec<KeyShare>), OprfError> {
     check_threshold(threshold, usize::from(count))?;
     let secret = group::random_scalar(random)?;
     share_out(&secret, threshold, count, random)
@@ -397,11 +381,7 @@ fn share_out(
         });
     }
     let public = RistrettoPoint::mul_base(secret).compress().to_bytes();
-    let group = GroupKey::new(
-        threshold,
-        shares.iter().map(KeyShare::public).collect(),
-        public,
-    )?;
+    let group = GroupKey::new(threshold, shares.iter().map(KeyShare::public).collect(), public)?;
     Ok((group, shares))
 }
 
@@ -420,13 +400,10 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn take<const N: usize>(&mut self) -> Result<[u8; N], OprfError> {
-        let (field, rest) = self
-            .rest
-            .split_first_chunk::<N>()
-            .ok_or(OprfError::Encoding {
-                what: self.what,
-                reason: "cut short",
-            })?;
+        let (field, rest) = self.rest.split_first_chunk::<N>().ok_or(OprfError::Encoding {
+            what: self.what,
+            reason: "cut short",
+        })?;
         self.rest = rest;
         Ok(*field)
     }

@@ -19,8 +19,7 @@ pub struct Pair {
 /// `GenerateProof` with A = the group's generator, B = `public`, and the given nonce `r`.
 pub fn prove(secret: &Scalar, public: &[u8; 32], pairs: &[Pair], r: &Scalar) -> [u8; PROOF_LEN] {
     let weights = weights(public, pairs);
-    let composite =
-        RistrettoPoint::vartime_multiscalar_mul(weights.iter(), pairs.iter().map(|p| p.asked));
+    let composite = RistrettoPoint::vartime_multiscalar_mul(weights.iter(), pairs.iter().map(|p| p.asked));
     let answered = secret * composite;
     let challenge = challenge(
         public,
@@ -40,12 +39,7 @@ pub fn prove(secret: &Scalar, public: &[u8; 32], pairs: &[Pair], r: &Scalar) -> 
 /// `VerifyProof`: whether `proof` shows that each pair is related by the scalar behind `public`.
 ///
 /// `answered` are the decoded points of the pairs' `answered_bytes`, in the same order.
-pub fn holds(
-    public: &RistrettoPoint,
-    pairs: &[Pair],
-    answered: &[RistrettoPoint],
-    proof: &[u8; PROOF_LEN],
-) -> bool {
+pub fn holds(public: &RistrettoPoint, pairs: &[Pair], answered: &[RistrettoPoint], proof: &[u8; PROOF_LEN]) -> bool {
     let Some((claimed, response)) = scalars(proof) else {
         return false;
     };

@@ -16,11 +16,7 @@ use super::{
 /// # Errors
 /// [`OprfError::BatchSize`], [`OprfError::Point`] naming the place of a malformed element, or
 /// [`OprfError::Randomness`].
-pub fn evaluate(
-    share: &KeyShare,
-    blinded: &[BlindedElement],
-    random: Random<'_>,
-) -> Result<Evaluation, OprfError> {
+pub fn evaluate(share: &KeyShare, blinded: &[BlindedElement], random: Random<'_>) -> Result<Evaluation, OprfError> {
     let points = decode(blinded)?;
     let mut elements = Vec::with_capacity(points.len());
     let mut pairs = Vec::with_capacity(points.len());
@@ -41,9 +37,7 @@ pub fn evaluate(
 /// Decodes a batch of blinded elements within its limit.
 pub(super) fn decode(blinded: &[BlindedElement]) -> Result<Vec<RistrettoPoint>, OprfError> {
     if blinded.is_empty() || blinded.len() > EVALUATE_BATCH_MAX {
-        return Err(OprfError::BatchSize {
-            count: blinded.len(),
-        });
+        return Err(OprfError::BatchSize { count: blinded.len() });
     }
     blinded
         .iter()

@@ -1,9 +1,4 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::{cell::RefCell, path::PathBuf};
 
@@ -81,12 +76,7 @@ fn fields(section: &str) -> Vec<(String, Vec<Vec<u8>>)> {
     }
     fields
         .into_iter()
-        .map(|(name, value)| {
-            (
-                name,
-                value.split(',').map(|h| hex::decode(h).unwrap()).collect(),
-            )
-        })
+        .map(|(name, value)| (name, value.split(',').map(|h| hex::decode(h).unwrap()).collect()))
         .collect()
 }
 
@@ -117,9 +107,7 @@ fn check_vector(share: &KeyShare, vector: &Vector) {
     assert_eq!(seen, vector.evaluated);
     assert_eq!(evaluation.proof.to_vec(), vector.proof);
     let verified = blinding.verify(&share.public(), &evaluation).unwrap();
-    let outputs = blinding
-        .finalize(&combine(1, &[verified]).unwrap())
-        .unwrap();
+    let outputs = blinding.finalize(&combine(1, &[verified]).unwrap()).unwrap();
     let seen: Vec<Vec<u8>> = outputs.iter().map(|o| o.to_vec()).collect();
     assert_eq!(seen, vector.outputs);
 }
@@ -321,13 +309,7 @@ fn malformed_answers_name_the_authority() {
             proof: honest.proof,
         };
         let refused = blinding.verify(public, &answer).unwrap_err();
-        assert_eq!(
-            refused,
-            OprfError::AnswerPoint {
-                index: 2,
-                position: 1
-            }
-        );
+        assert_eq!(refused, OprfError::AnswerPoint { index: 2, position: 1 });
     }
 }
 
@@ -398,13 +380,7 @@ fn limits_hold() {
         }
     );
     let refused = Blinding::new(&[b""], &mut random).unwrap_err();
-    assert_eq!(
-        refused,
-        OprfError::InputSize {
-            position: 0,
-            length: 0
-        }
-    );
+    assert_eq!(refused, OprfError::InputSize { position: 0, length: 0 });
     let many = vec![b"x".as_slice(); EVALUATE_BATCH_MAX + 1];
     assert_eq!(
         Blinding::new(&many, &mut random).unwrap_err(),
@@ -434,10 +410,7 @@ fn limits_hold() {
     }
     let zeros = &mut |buffer: &mut [u8]| buffer.fill(0);
     assert_eq!(deal(1, 1, zeros).unwrap_err(), OprfError::Randomness);
-    assert_eq!(
-        evaluate(share, &full, zeros).unwrap_err(),
-        OprfError::Randomness
-    );
+    assert_eq!(evaluate(share, &full, zeros).unwrap_err(), OprfError::Randomness);
 }
 
 #[test]
@@ -448,20 +421,11 @@ fn combination_needs_enough_distinct_answers_to_one_batch() {
     let (two, _) = Blinding::new(&[b"two"], &mut random).unwrap();
 
     let few = verify_all(&one, &group, &[&shares[0]], &mut random);
-    assert_eq!(
-        combine(2, &few).unwrap_err(),
-        OprfError::TooFew { have: 1, need: 2 }
-    );
-    assert_eq!(
-        combine(0, &few).unwrap_err(),
-        OprfError::TooFew { have: 1, need: 0 }
-    );
+    assert_eq!(combine(2, &few).unwrap_err(), OprfError::TooFew { have: 1, need: 2 });
+    assert_eq!(combine(0, &few).unwrap_err(), OprfError::TooFew { have: 1, need: 0 });
 
     let twice = verify_all(&one, &group, &[&shares[0], &shares[0]], &mut random);
-    assert_eq!(
-        combine(2, &twice).unwrap_err(),
-        OprfError::Repeated { index: 1 }
-    );
+    assert_eq!(combine(2, &twice).unwrap_err(), OprfError::Repeated { index: 1 });
 
     let mut mixed = verify_all(&one, &group, &[&shares[0]], &mut random);
     mixed.extend(verify_all(&two, &group, &[&shares[1]], &mut random));
@@ -479,10 +443,7 @@ fn a_group_key_must_be_one_polynomial() {
     let (group, _) = deal(2, 4, &mut random).unwrap();
     let (other, _) = deal(2, 4, &mut random).unwrap();
     let build = |shares: Vec<PublicShare>, public| GroupKey::new(2, shares, public);
-    assert_eq!(
-        build(group.shares().to_vec(), *group.public()).unwrap(),
-        group
-    );
+    assert_eq!(build(group.shares().to_vec(), *group.public()).unwrap(), group);
 
     let refused = build(group.shares().to_vec(), *other.public()).unwrap_err();
     assert_eq!(refused, OprfError::Inconsistent { index: 1 });
@@ -502,20 +463,14 @@ fn a_group_key_must_be_one_polynomial() {
         assert!(GroupKey::from_bytes(&bytes[..cut]).is_err(), "cut at {cut}");
     }
     let longer = [bytes.as_slice(), &[0]].concat();
-    assert!(matches!(
-        GroupKey::from_bytes(&longer),
-        Err(OprfError::Encoding { .. })
-    ));
+    assert!(matches!(GroupKey::from_bytes(&longer), Err(OprfError::Encoding { .. })));
 }
 
 #[test]
 fn secrets_do_not_print() {
     let mut random = stream(14);
     let (_, shares) = deal(2, 2, &mut random).unwrap();
-    assert_eq!(
-        format!("{:?}", shares[0]),
-        "KeyShare { index: 1, threshold: 2, .. }"
-    );
+    assert_eq!(format!("{:?}", shares[0]), "KeyShare { index: 1, threshold: 2, .. }");
     let (blinding, _) = Blinding::new(&[b"name|date"], &mut random).unwrap();
     assert_eq!(format!("{blinding:?}"), "Blinding { inputs: 1, .. }");
 }

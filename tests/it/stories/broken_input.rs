@@ -11,7 +11,13 @@ use serde_json::Value;
 
 fn numbers(tally: &Value) -> (u64, u64, u64, u64, u64) {
     let number = |key: &str| tally[key].as_u64().unwrap();
-    (number("patients"), number("documents"), number("instances"), number("unchanged"), number("rejected_count"))
+    (
+        number("patients"),
+        number("documents"),
+        number("instances"),
+        number("unchanged"),
+        number("rejected_count"),
+    )
 }
 
 /// Names of the rejected files; each has a reason, and none repeats what the file says.
@@ -33,14 +39,24 @@ fn write_fhir(folder: &Path, good: &FixtureRecord, other: &FixtureRecord) -> BTr
     let (text, other) = (good.bundle.to_string(), other.bundle.to_string());
     std::fs::write(folder.join("a-good.json"), &text).unwrap();
     let deep = format!("{}1{}", "{\"resourceType\":".repeat(200), "}".repeat(200));
-    let twice = text.replacen("\"resourceType\":\"Bundle\"", "\"resourceType\":\"Bundle\",\"resourceType\":\"Patient\"", 1);
+    let twice = text.replacen(
+        "\"resourceType\":\"Bundle\"",
+        "\"resourceType\":\"Bundle\",\"resourceType\":\"Patient\"",
+        1,
+    );
     assert_ne!(twice, text);
     let broken: [(&str, Vec<u8>); 8] = [
-        ("b-malformed.json", b"{\"resourceType\": \"Bundle\", \"entry\": [}".to_vec()),
+        (
+            "b-malformed.json",
+            b"{\"resourceType\": \"Bundle\", \"entry\": [}".to_vec(),
+        ),
         ("c-deep.json", deep.into_bytes()),
         ("d-truncated.json", other.as_bytes()[..other.len() / 2].to_vec()),
         ("e-empty.json", Vec::new()),
-        ("f-latin1.json", b"{\"resourceType\":\"Patient\",\"name\":[{\"family\":\"M\xfcller\"}]}".to_vec()),
+        (
+            "f-latin1.json",
+            b"{\"resourceType\":\"Patient\",\"name\":[{\"family\":\"M\xfcller\"}]}".to_vec(),
+        ),
         ("g-twice.json", twice.into_bytes()),
         ("h-cut.json.gz", b"\x1f\x8b\x08\0\0\0\0\0\0\x03\xab\x56\x2a".to_vec()),
         ("i-array.json", b"[1, 2, 3]".to_vec()),
@@ -77,7 +93,11 @@ fn write_dicom(folder: &Path, series: &CtSeries) -> BTreeSet<String> {
 async fn twice(node: &Node, folder: &Path, dicom: bool, broken: &BTreeSet<String>, secrets: &[&str]) -> (Value, Value) {
     let mut tallies = Vec::new();
     for _ in 0..2 {
-        let reply = if dicom { node.import_dicom(folder).await } else { node.import_fhir(folder).await };
+        let reply = if dicom {
+            node.import_dicom(folder).await
+        } else {
+            node.import_fhir(folder).await
+        };
         let mut data = reply.ended(Exit::Partial);
         tallies.push(data.pop().unwrap());
         assert_eq!(rejected(&data, secrets), *broken);
@@ -91,7 +111,12 @@ async fn broken_files_are_named_the_rest_is_stored_and_nothing_twice() {
     let mut node = region.join(Site::CityGeneral).await;
     let good = generate(7, Site::CityGeneral);
     let broken = write_fhir(&region.path("fhir"), &good, &generate(8, Site::CityGeneral));
-    let family = good.bundle["entry"].as_array().unwrap().iter().find_map(|entry| entry["resource"]["name"][0]["family"].as_str()).unwrap();
+    let family = good.bundle["entry"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find_map(|entry| entry["resource"]["name"][0]["family"].as_str())
+        .unwrap();
     let (first, second) = twice(&node, &region.path("fhir"), false, &broken, &[family, "ller"]).await;
     let (patients, documents, _, unchanged, count) = numbers(&first);
     assert_eq!((patients, unchanged, count), (1, 0, broken.len() as u64));
@@ -99,7 +124,11 @@ async fn broken_files_are_named_the_rest_is_stored_and_nothing_twice() {
     assert_eq!(numbers(&second), (1, 0, 0, documents, count));
 
     let people = Region::population();
-    let series = people.into_iter().flat_map(|person| person.records).find_map(|record| record.series).unwrap();
+    let series = people
+        .into_iter()
+        .flat_map(|person| person.records)
+        .find_map(|record| record.series)
+        .unwrap();
     let broken = write_dicom(&region.path("dicom"), &series);
     let (first, second) = twice(&node, &region.path("dicom"), true, &broken, &["Okafor"]).await;
     assert_eq!(numbers(&first), (0, 0, 3, 0, broken.len() as u64));
@@ -108,7 +137,12 @@ async fn broken_files_are_named_the_rest_is_stored_and_nothing_twice() {
     // A restart finds the same.
     node.stop().await;
     node.start().await;
-    let third = node.import_fhir(&region.path("fhir")).await.ended(Exit::Partial).pop().unwrap();
+    let third = node
+        .import_fhir(&region.path("fhir"))
+        .await
+        .ended(Exit::Partial)
+        .pop()
+        .unwrap();
     assert_eq!(numbers(&third), (1, 0, 0, documents, count));
     node.verify().await;
     node.stop().await;

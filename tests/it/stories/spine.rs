@@ -27,13 +27,19 @@ fn names() -> BTreeSet<String> {
 
 fn study_of_grace() -> CtSeries {
     let people = Region::population();
-    let grace = people.into_iter().find(|person| person.person.family == "Okafor").unwrap();
+    let grace = people
+        .into_iter()
+        .find(|person| person.person.family == "Okafor")
+        .unwrap();
     grace.records.into_iter().find_map(|record| record.series).unwrap()
 }
 
 /// The entries of one kind that name another log's entry: that entry, and its leaf.
 fn referenced(log: &[Value], wanted: &str) -> Vec<(String, String)> {
-    log.iter().filter(|entry| kind(entry) == wanted).filter_map(|entry| receipt(entry, false)).collect()
+    log.iter()
+        .filter(|entry| kind(entry) == wanted)
+        .filter_map(|entry| receipt(entry, false))
+        .collect()
 }
 
 /// Every disclosure that the receiver logged is the entry that the discloser has, by position and leaf.
@@ -49,10 +55,24 @@ async fn logs_agree(receiver: &Node, givers: &[&Node]) {
             .map(|(place, leaf)| (format!("{}{place}", giver.org.as_str()), leaf))
             .collect();
         let prefix = format!("{}#", giver.org.as_str());
-        let from: Vec<_> = received.iter().filter(|(place, _)| place.starts_with(&prefix)).collect();
-        assert!(!from.is_empty(), "{} logged nothing received from {}", receiver.name, giver.name);
+        let from: Vec<_> = received
+            .iter()
+            .filter(|(place, _)| place.starts_with(&prefix))
+            .collect();
+        assert!(
+            !from.is_empty(),
+            "{} logged nothing received from {}",
+            receiver.name,
+            giver.name
+        );
         for (place, leaf) in from {
-            assert_eq!(sent.get(place), Some(leaf), "{} names an entry that {} does not have", receiver.name, giver.name);
+            assert_eq!(
+                sent.get(place),
+                Some(leaf),
+                "{} names an entry that {} does not have",
+                receiver.name,
+                giver.name
+            );
         }
     }
 }
@@ -61,15 +81,29 @@ async fn logs_agree(receiver: &Node, givers: &[&Node]) {
 async fn spec_x_find_the_whole_region_answers_and_a_stopped_one_is_named() {
     let (region, mut nodes) = filled().await;
     let city = &nodes[0];
-    let whole = city.find_until(&grace(), "all four answer", |answer| answer.complete && answer.givers() == names()).await;
+    let whole = city
+        .find_until(&grace(), "all four answer", |answer| {
+            answer.complete && answer.givers() == names()
+        })
+        .await;
     assert_eq!(whole.organisations.len(), 4);
     assert!(whole.silent.is_empty());
-    assert!(whole.titles(Site::StAnne.name()).contains("Emergency department summary"), "{:?}", whole.titles(Site::StAnne.name()));
+    assert!(
+        whole
+            .titles(Site::StAnne.name())
+            .contains("Emergency department summary"),
+        "{:?}",
+        whole.titles(Site::StAnne.name())
+    );
     assert!(whole.titles(Site::HarbourGp.name()).contains("Clinic visit"));
     assert!(whole.titles(Site::NorthImaging.name()).contains("CT head report"));
 
     // The study, instance by instance.
-    let studies: Vec<Value> = whole.documents(Site::NorthImaging.name()).into_iter().filter(|document| document["class"] == "imaging").collect();
+    let studies: Vec<Value> = whole
+        .documents(Site::NorthImaging.name())
+        .into_iter()
+        .filter(|document| document["class"] == "imaging")
+        .collect();
     assert_eq!(studies.len(), 1, "{studies:#?}");
     let out = region.path("study");
     let fetched = city.get(&reference(&studies[0]), asker("haddad"), &out).await.done();
@@ -91,7 +125,10 @@ async fn spec_x_find_the_whole_region_answers_and_a_stopped_one_is_named() {
     let bytes = std::fs::read(&file).unwrap();
     assert!(bytes.starts_with(b"%PDF"));
     let hash = hex::encode(Sha256::digest(&bytes));
-    assert_eq!((report["sha256"].as_str(), told[0]["sha256"].as_str()), (Some(hash.as_str()), Some(hash.as_str())));
+    assert_eq!(
+        (report["sha256"].as_str(), told[0]["sha256"].as_str()),
+        (Some(hash.as_str()), Some(hash.as_str()))
+    );
 
     let others: Vec<&Node> = nodes.iter().skip(1).collect();
     logs_agree(city, &others).await;
@@ -99,7 +136,9 @@ async fn spec_x_find_the_whole_region_answers_and_a_stopped_one_is_named() {
     // One stops: the answer says so, and nothing more.
     nodes[2].stop().await;
     let city = &nodes[0];
-    let partial = city.find_until(&grace(), "the stopped one is named", |answer| !answer.complete).await;
+    let partial = city
+        .find_until(&grace(), "the stopped one is named", |answer| !answer.complete)
+        .await;
     assert_eq!(partial.silent, [Site::HarbourGp.name()]);
     assert!(partial.words.contains(Site::HarbourGp.name()), "{}", partial.words);
     let mut rest = names();
@@ -109,7 +148,10 @@ async fn spec_x_find_the_whole_region_answers_and_a_stopped_one_is_named() {
     // It comes back, and the answer is whole again without anybody doing anything.
     nodes[2].start().await;
     let city = &nodes[0];
-    city.find_until(&grace(), "it is back", |answer| answer.complete && answer.givers() == names()).await;
+    city.find_until(&grace(), "it is back", |answer| {
+        answer.complete && answer.givers() == names()
+    })
+    .await;
     for node in &nodes {
         assert!(node.verify().await > 5);
     }

@@ -35,35 +35,68 @@ fn shows(answer: &Answer, site: Site) -> bool {
 /// Questions under which a log has an entry of this kind about emergency access.
 async fn questions(node: &Node, wanted: &str) -> Vec<String> {
     let log = node.log().await;
-    let found = log.iter().filter(|entry| kind(entry) == wanted && entry["emergency"] == true);
-    found.map(|entry| entry["correlation"].as_str().unwrap().to_owned()).collect()
+    let found = log
+        .iter()
+        .filter(|entry| kind(entry) == wanted && entry["emergency"] == true);
+    found
+        .map(|entry| entry["correlation"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spec_x_emergency_opens_what_a_patient_closed_and_nothing_else_does() {
     let region = Region::new().await;
     let sites = [Site::CityGeneral, Site::StAnne, Site::NorthImaging];
-    let (city, anne, north) = (region.join(sites[0]).await, region.join(sites[1]).await, region.join(sites[2]).await);
+    let (city, anne, north) = (
+        region.join(sites[0]).await,
+        region.join(sites[1]).await,
+        region.join(sites[2]).await,
+    );
     for (node, site) in [&city, &anne, &north].into_iter().zip(sites) {
         region.fill(node, site).await;
     }
-    let open = city.find_until(&grace(), "all three answer", |answer| answer.complete && answer.givers().len() == 3).await;
+    let open = city
+        .find_until(&grace(), "all three answer", |answer| {
+            answer.complete && answer.givers().len() == 3
+        })
+        .await;
     assert!(shows(&open, Site::StAnne));
     let closed_document = reference(&open.document(Site::StAnne.name(), CLOSED));
     let norths = reference(&open.document(Site::NorthImaging.name(), "CT head report"));
-    city.get(&closed_document, asker("haddad"), &region.path("before")).await.done();
-    north.find_until(&grace(), "North Imaging sees St Anne", |answer| answer.complete && shows(answer, Site::StAnne)).await;
+    city.get(&closed_document, asker("haddad"), &region.path("before"))
+        .await
+        .done();
+    north
+        .find_until(&grace(), "North Imaging sees St Anne", |answer| {
+            answer.complete && shows(answer, Site::StAnne)
+        })
+        .await;
 
     // Only the consent office records a choice.
     let file = region.path("consent.json");
     std::fs::write(&file, refusal().to_string()).unwrap();
-    anne.order(Order::ConsentAdd { asker: asker("haddad"), path: file.clone() }).await.ended(Exit::Refused);
-    let recorded = anne.order(Order::ConsentAdd { asker: asker("ruiz"), path: file }).await.done();
+    anne.order(Order::ConsentAdd {
+        asker: asker("haddad"),
+        path: file.clone(),
+    })
+    .await
+    .ended(Exit::Refused);
+    let recorded = anne
+        .order(Order::ConsentAdd {
+            asker: asker("ruiz"),
+            path: file,
+        })
+        .await
+        .done();
     assert_eq!(recorded[0]["resourceType"], "Consent", "{recorded:#?}");
 
     // It holds from the next question on, without waiting for anything.
     let answer = city.find(&grace(), asker("haddad")).await;
-    assert!(answer.documents(Site::StAnne.name()).is_empty(), "{:#?}", answer.of(Site::StAnne.name()));
+    assert!(
+        answer.documents(Site::StAnne.name()).is_empty(),
+        "{:#?}",
+        answer.of(Site::StAnne.name())
+    );
     assert!(!serde_json::to_string(&answer.organisations).unwrap().contains(CLOSED));
     assert!(answer.complete, "a refusal is an answer: {}", answer.words);
     assert!(answer.titles(Site::NorthImaging.name()).contains("CT head report"));
@@ -73,7 +106,11 @@ async fn spec_x_emergency_opens_what_a_patient_closed_and_nothing_else_does() {
     assert!(!kept.exists());
     city.get(&norths, asker("haddad"), &region.path("norths")).await.done();
     let other = north.find(&grace(), asker("haddad")).await;
-    assert!(shows(&other, Site::StAnne), "somebody else was closed out: {:#?}", other.of(Site::StAnne.name()));
+    assert!(
+        shows(&other, Site::StAnne),
+        "somebody else was closed out: {:#?}",
+        other.of(Site::StAnne.name())
+    );
     let own = anne.find(&grace(), asker("haddad")).await;
     assert!(shows(&own, Site::StAnne), "St Anne treats its own patient");
 
@@ -81,22 +118,43 @@ async fn spec_x_emergency_opens_what_a_patient_closed_and_nothing_else_does() {
     let urgent = city.find(&grace(), emergency(WORDS)).await;
     assert!(shows(&urgent, Site::StAnne), "{:#?}", urgent.of(Site::StAnne.name()));
     let obligations = urgent.of(Site::StAnne.name()).unwrap()["obligations"].clone();
-    assert!(obligations.as_array().unwrap().contains(&json!("review")), "{obligations}");
+    assert!(
+        obligations.as_array().unwrap().contains(&json!("review")),
+        "{obligations}"
+    );
     let out = region.path("urgent");
     let urgent_document = reference(&urgent.document(Site::StAnne.name(), CLOSED));
     city.get(&urgent_document, emergency(WORDS), &out).await.done();
-    assert_eq!(std::fs::read(&out).unwrap(), std::fs::read(region.path("before")).unwrap());
+    assert_eq!(
+        std::fs::read(&out).unwrap(),
+        std::fs::read(region.path("before")).unwrap()
+    );
     let declared = questions(&city, "emergency-declared").await;
     let used = questions(&anne, "emergency-used").await;
-    assert!(!declared.is_empty() && !used.is_empty(), "declared {declared:?}, used {used:?}");
-    assert!(used.iter().all(|question| declared.contains(question)), "declared {declared:?}, used {used:?}");
+    assert!(
+        !declared.is_empty() && !used.is_empty(),
+        "declared {declared:?}, used {used:?}"
+    );
+    assert!(
+        used.iter().all(|question| declared.contains(question)),
+        "declared {declared:?}, used {used:?}"
+    );
     let told = anne.log().await;
-    assert!(told.iter().any(|entry| entry["event"].to_string().contains("life-at-risk")), "the reason is in St Anne's log");
+    assert!(
+        told.iter()
+            .any(|entry| entry["event"].to_string().contains("life-at-risk")),
+        "the reason is in St Anne's log"
+    );
 
     // Nothing stays open behind it.
     let after = city.find(&grace(), asker("haddad")).await;
     assert!(!shows(&after, Site::StAnne));
-    assert!(city.get(&urgent_document, asker("haddad"), &region.path("later")).await.outcome.is_err());
+    assert!(
+        city.get(&urgent_document, asker("haddad"), &region.path("later"))
+            .await
+            .outcome
+            .is_err()
+    );
     for mut node in [city, anne, north] {
         node.verify().await;
         node.stop().await;

@@ -17,7 +17,9 @@ const TAMPER_PERMILLE: u64 = 150;
 impl World {
     /// The liar does one of its things.
     pub(super) fn lie(&mut self) {
-        let Some(liar) = self.climate.liar.filter(|_| !self.calm) else { return };
+        let Some(liar) = self.climate.liar.filter(|_| !self.calm) else {
+            return;
+        };
         let after = self.rng.range(500, 5000);
         self.plan(after, Event::Lie);
         if self.nodes[liar].machine.is_none() {
@@ -27,7 +29,10 @@ impl World {
         let targets = placement(&key, self.registries.last().expect("a registry"));
         match self.rng.index(4) {
             0 | 1 => {
-                let message = IndexMessage::Store { id: self.rng.next(), records: vec![self.forge(liar, key)] };
+                let message = IndexMessage::Store {
+                    id: self.rng.next(),
+                    records: vec![self.forge(liar, key)],
+                };
                 self.tell(liar, &targets, &message);
             }
             2 if !self.captured.is_empty() => {
@@ -37,8 +42,23 @@ impl World {
             _ => {
                 let id = self.rng.next();
                 let records = vec![vec![self.forge(liar, key)]];
-                self.tell(liar, &targets, &IndexMessage::Found { id, records, whole: true });
-                self.tell(liar, &targets, &IndexMessage::Stored { id, outcomes: vec![StoreOutcome::Held] });
+                self.tell(
+                    liar,
+                    &targets,
+                    &IndexMessage::Found {
+                        id,
+                        records,
+                        whole: true,
+                    },
+                );
+                self.tell(
+                    liar,
+                    &targets,
+                    &IndexMessage::Stored {
+                        id,
+                        outcomes: vec![StoreOutcome::Held],
+                    },
+                );
             }
         }
     }
@@ -54,11 +74,20 @@ impl World {
     /// A record of somebody else: over a real one or beside it, signed by the liar or in another's name.
     fn forge(&mut self, liar: usize, key: IndexKey) -> SignedRecord {
         let me = self.nodes[liar].org.clone();
-        let real: Vec<RecordId> =
-            self.oracle.records.keys().filter(|id| id.key == key && id.owner != me).cloned().collect();
+        let real: Vec<RecordId> = self
+            .oracle
+            .records
+            .keys()
+            .filter(|id| id.key == key && id.owner != me)
+            .cloned()
+            .collect();
         let id = if real.is_empty() || self.rng.chance(300) {
             let victim = (liar + 1 + self.rng.index(self.nodes.len() - 1)) % self.nodes.len();
-            RecordId { key, owner: self.nodes[victim].org.clone(), handle: RecordHandle::new(self.rng.bytes16()) }
+            RecordId {
+                key,
+                owner: self.nodes[victim].org.clone(),
+                handle: RecordHandle::new(self.rng.bytes16()),
+            }
         } else {
             real[self.rng.index(real.len())].clone()
         };

@@ -27,7 +27,10 @@ impl SimKey {
     #[must_use]
     pub fn new(at: usize) -> Self {
         let seed = [u8::try_from(at).unwrap() + 1; 32];
-        Self { pair: Ed25519KeyPair::from_seed_unchecked(&seed).unwrap(), node: NodeKey::new(seed) }
+        Self {
+            pair: Ed25519KeyPair::from_seed_unchecked(&seed).unwrap(),
+            node: NodeKey::new(seed),
+        }
     }
 
     /// The public half.
@@ -128,7 +131,11 @@ impl Node {
     /// Whether it runs and its own registry counts it as a member.
     #[must_use]
     pub fn takes_part(&self) -> bool {
-        self.machine.is_some() && self.registry.as_ref().is_some_and(|registry| is_active(registry, &self.org))
+        self.machine.is_some()
+            && self
+                .registry
+                .as_ref()
+                .is_some_and(|registry| is_active(registry, &self.org))
     }
 
     /// Starts the machine from the disk.
@@ -143,7 +150,9 @@ impl Node {
 /// Whether a registry counts an organisation as a member.
 #[must_use]
 pub fn is_active(registry: &Registry, org: &OrgId) -> bool {
-    registry.member(org).is_some_and(|member| member.standing == Standing::Active)
+    registry
+        .member(org)
+        .is_some_and(|member| member.standing == Standing::Active)
 }
 
 /// The entry of a node in the registry.
@@ -153,8 +162,17 @@ pub fn member(node: &Node, holder: bool) -> Member {
         org: node.org.clone(),
         name: format!("Organisation {}", node.org),
         kind: MemberKind::Hospital,
-        nodes: vec![NodeEntry { key: node.key.node, public: node.key.public(), control: None, bulk: None }],
-        roles: if holder { vec![MemberRole::IndexHolder] } else { Vec::new() },
+        nodes: vec![NodeEntry {
+            key: node.key.node,
+            public: node.key.public(),
+            control: None,
+            bulk: None,
+        }],
+        roles: if holder {
+            vec![MemberRole::IndexHolder]
+        } else {
+            Vec::new()
+        },
         standing: Standing::Active,
         phone: None,
     }
@@ -173,12 +191,21 @@ pub fn registry(mut members: Vec<Member>, record_life_ms: u64) -> Registry {
         members,
         policy: RegionPolicy {
             consent: ConsentModel::OptOut,
-            break_glass: BreakGlassRules { allowed: true, minutes: 60, tell_withheld: false },
+            break_glass: BreakGlassRules {
+                allowed: true,
+                minutes: 60,
+                tell_withheld: false,
+            },
             replicas: 3,
             write_quorum: 2,
             record_life_ms,
             tombstone_life_ms: record_life_ms * 2,
-            tokens: TokenParameters { profile: "sim".into(), epoch: 1, threshold: 1, authorities: Vec::new() },
+            tokens: TokenParameters {
+                profile: "sim".into(),
+                epoch: 1,
+                threshold: 1,
+                authorities: Vec::new(),
+            },
         },
     }
 }

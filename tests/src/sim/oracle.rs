@@ -111,7 +111,9 @@ pub fn content(number: u64) -> Vec<u8> {
 /// The operation that a record's content names.
 #[must_use]
 pub fn number_in(record: &IndexRecord) -> Option<u64> {
-    let RecordContent::Live(sealed) = &record.content else { return None };
+    let RecordContent::Live(sealed) = &record.content else {
+        return None;
+    };
     let number = sealed.0.strip_prefix(b"operation".as_slice())?;
     Some(u64::from_be_bytes(number.try_into().ok()?))
 }
@@ -154,8 +156,15 @@ impl Oracle {
     /// A question is put.
     #[expect(clippy::too_many_arguments, reason = "the facts of one question")]
     pub fn asked(
-        &mut self, id: AskId, asker: usize, me: OrgId, step: u64, registry: Registry, keys: Vec<IndexKey>,
-        end_ms: u64, must_complete: bool,
+        &mut self,
+        id: AskId,
+        asker: usize,
+        me: OrgId,
+        step: u64,
+        registry: Registry,
+        keys: Vec<IndexKey>,
+        end_ms: u64,
+        must_complete: bool,
     ) {
         self.questions.insert(
             id,
@@ -177,7 +186,11 @@ impl Oracle {
 
     /// A lookup left the asker, within the step of `cause`.
     pub fn lookup(&mut self, cause: Option<AskId>, asker: usize, id: u64, to: &OrgId, keys: &[IndexKey]) {
-        if self.questions.values().any(|question| question.asker == asker && question.lookups.contains_key(&id)) {
+        if self
+            .questions
+            .values()
+            .any(|question| question.asker == asker && question.lookups.contains_key(&id))
+        {
             return;
         }
         if let Some(question) = cause.and_then(|ask| self.questions.get_mut(&ask)) {
@@ -189,14 +202,19 @@ impl Oracle {
     #[must_use]
     pub fn cause(&self, asker: usize, id: u64) -> Option<AskId> {
         let mut open = self.questions.iter();
-        open.find(|(_, question)| question.asker == asker && question.lookups.contains_key(&id)).map(|(ask, _)| *ask)
+        open.find(|(_, question)| question.asker == asker && question.lookups.contains_key(&id))
+            .map(|(ask, _)| *ask)
     }
 
     /// An answer of a holder reached the asker.
     pub fn delivered(&mut self, asker: usize, from: &OrgId, id: u64, whole: bool, tainted: bool) {
         let Some(ask) = self.cause(asker, id) else { return };
-        let Some(question) = self.questions.get_mut(&ask) else { return };
-        let Some((holder, keys)) = question.lookups.get(&id).cloned() else { return };
+        let Some(question) = self.questions.get_mut(&ask) else {
+            return;
+        };
+        let Some((holder, keys)) = question.lookups.get(&id).cloned() else {
+            return;
+        };
         if holder != *from || question.tainted.contains(from) || question.split.contains(&id) {
             return;
         }
@@ -221,7 +239,11 @@ impl Oracle {
     /// The caller got its answer.
     pub fn answered(&mut self, id: AskId, outcome: &Outcome, now_ms: u64) {
         let Some(question) = self.questions.remove(&id) else {
-            self.violated(Law::Unanswered, now_ms, format!("{id:?} was answered twice or never asked"));
+            self.violated(
+                Law::Unanswered,
+                now_ms,
+                format!("{id:?} was answered twice or never asked"),
+            );
             return;
         };
         let records: Vec<IndexRecord> = match outcome {
@@ -267,7 +289,10 @@ impl Oracle {
             if !question.keys.contains(&id.key) {
                 continue;
             }
-            let Some(at) = operations.iter().rposition(|one| one.acked.is_some_and(|step| step < question.asked)) else {
+            let Some(at) = operations
+                .iter()
+                .rposition(|one| one.acked.is_some_and(|step| step < question.asked))
+            else {
                 continue;
             };
             let acked = &operations[at];
@@ -277,7 +302,10 @@ impl Oracle {
             match place {
                 Some(place) if place < at && !operations[place..].iter().any(hidden) => {
                     let law = if acked.delete { Law::Resurfaced } else { Law::Stale };
-                    found.push((law, format!("{id:?}: operation {place} shown after {at} was acknowledged")));
+                    found.push((
+                        law,
+                        format!("{id:?}: operation {place} shown after {at} was acknowledged"),
+                    ));
                 }
                 Some(_) => {}
                 None => {
@@ -286,7 +314,10 @@ impl Oracle {
                         || self.departed.contains(&id.owner)
                         || !is_active(&question.registry, &id.owner);
                     if !may_vanish {
-                        found.push((Law::Lost, format!("{id:?}: operation {at} is not shown to {}", question.me)));
+                        found.push((
+                            Law::Lost,
+                            format!("{id:?}: operation {at} is not shown to {}", question.me),
+                        ));
                     }
                 }
             }
@@ -304,7 +335,13 @@ impl Oracle {
         let holders = placement(key, &question.registry);
         let count = holders
             .iter()
-            .filter(|org| if **org == question.me { local } else { question.whole.contains(&(*key, (*org).clone())) })
+            .filter(|org| {
+                if **org == question.me {
+                    local
+                } else {
+                    question.whole.contains(&(*key, (*org).clone()))
+                }
+            })
             .count();
         let all = question.registry.with_role(MemberRole::IndexHolder).count();
         count >= question.registry.policy.read_quorum_of(all)
@@ -323,23 +360,39 @@ impl Oracle {
                 }
                 below = true;
                 expected.extend(placement(key, &question.registry).into_iter().filter(|org| {
-                    if *org == question.me { !local } else { !question.whole.contains(&(*key, org.clone())) }
+                    if *org == question.me {
+                        !local
+                    } else {
+                        !question.whole.contains(&(*key, org.clone()))
+                    }
                 }));
             }
             below && expected == named
         });
         if !fits {
-            self.violated(Law::Silent, now_ms, format!("at {} the silent are not {named:?}", question.me));
+            self.violated(
+                Law::Silent,
+                now_ms,
+                format!("at {} the silent are not {named:?}", question.me),
+            );
         }
         if question.must_complete {
-            self.violated(Law::NotHealed, now_ms, format!("at {} still silent: {silent:?}", question.me));
+            self.violated(
+                Law::NotHealed,
+                now_ms,
+                format!("at {} still silent: {silent:?}", question.me),
+            );
         }
     }
 
     /// Questions that should have been answered by now.
     pub fn overdue(&mut self, now_ms: u64) {
-        let late: Vec<AskId> =
-            self.questions.iter().filter(|(_, one)| one.end_ms + LATE_MS < now_ms).map(|(id, _)| *id).collect();
+        let late: Vec<AskId> = self
+            .questions
+            .iter()
+            .filter(|(_, one)| one.end_ms + LATE_MS < now_ms)
+            .map(|(id, _)| *id)
+            .collect();
         for id in late {
             self.questions.remove(&id);
             self.violated(Law::Unanswered, now_ms, format!("{id:?} has no answer"));
@@ -350,7 +403,9 @@ impl Oracle {
     pub fn converged(&mut self, now_ms: u64, held: impl Fn(&RecordId) -> Vec<(OrgId, Option<IndexRecord>)>) {
         let mut found = Vec::new();
         for (id, operations) in &self.records {
-            let Some(at) = operations.iter().rposition(|one| one.acked.is_some()) else { continue };
+            let Some(at) = operations.iter().rposition(|one| one.acked.is_some()) else {
+                continue;
+            };
             let forgotten = operations[at..]
                 .iter()
                 .any(|one| one.delete && now_ms + EXPIRY_MARGIN_MS > one.issued_ms + self.tombstone_life_ms);
@@ -367,7 +422,10 @@ impl Oracle {
                     found.push(format!("{id:?} is missing or old at {org}"));
                 }
             }
-            if copies.windows(2).any(|pair| pair[0].1.as_ref().map(number_in) != pair[1].1.as_ref().map(number_in)) {
+            if copies
+                .windows(2)
+                .any(|pair| pair[0].1.as_ref().map(number_in) != pair[1].1.as_ref().map(number_in))
+            {
                 found.push(format!("{id:?} differs between its holders"));
             }
         }

@@ -7,7 +7,10 @@ use super::world::{Report, run};
 
 /// Every planted bug, and the laws whose violation shows it.
 pub const PLANTED: [(Planted, &[Law]); 8] = [
-    (Planted::AcknowledgeBeforeSync, &[Law::Lost, Law::Stale, Law::Resurfaced, Law::NotConverged]),
+    (
+        Planted::AcknowledgeBeforeSync,
+        &[Law::Lost, Law::Stale, Law::Resurfaced, Law::NotConverged],
+    ),
     (Planted::OneReplicaComplete, &[Law::Lost, Law::Stale, Law::Resurfaced]),
     (Planted::TombstoneDroppedEarly, &[Law::Resurfaced]),
     (Planted::ForgedOwnerAccepted, &[Law::Forged]),
@@ -20,7 +23,7 @@ pub const PLANTED: [(Planted, &[Law]); 8] = [
 /// Searches the seeds from 1 for a run that shows the bug by one of `laws`; the report of the first.
 #[must_use]
 pub fn hunt(bug: Planted, laws: &[Law], seeds_max: u64) -> Option<Report> {
-    (1..=seeds_max).map(|seed| run(seed, Some(bug))).find(|report| {
-        report.violations.iter().any(|violation| laws.contains(&violation.law))
-    })
+    (1..=seeds_max)
+        .map(|seed| run(seed, Some(bug)))
+        .find(|report| report.violations.iter().any(|violation| laws.contains(&violation.law)))
 }

@@ -44,7 +44,11 @@ impl World {
                 issued_ms: self.now,
                 acked: None,
             };
-            records.push(self.record(at, &id, &operation).sign(&self.nodes[at].key).expect("a valid record"));
+            records.push(
+                self.record(at, &id, &operation)
+                    .sign(&self.nodes[at].key)
+                    .expect("a valid record"),
+            );
             self.oracle.issued(id.clone(), operation);
             names.push((id, number));
         }
@@ -56,17 +60,33 @@ impl World {
     /// Whether a node runs and both it and the region count it as a member.
     fn may_act(&self, at: usize) -> bool {
         let node = &self.nodes[at];
-        node.takes_part() && self.registries.last().is_some_and(|registry| is_active(registry, &node.org))
+        node.takes_part()
+            && self
+                .registries
+                .last()
+                .is_some_and(|registry| is_active(registry, &node.org))
     }
 
     /// A new record, or an operation on an old one.
     fn choose(&mut self, at: usize) -> (RecordId, bool) {
         let owner = self.nodes[at].org.clone();
         let key: IndexKey = self.keys[self.rng.index(self.keys.len())];
-        let mine: Vec<RecordId> =
-            self.oracle.records.keys().filter(|id| id.owner == owner && id.key == key).cloned().collect();
+        let mine: Vec<RecordId> = self
+            .oracle
+            .records
+            .keys()
+            .filter(|id| id.owner == owner && id.key == key)
+            .cloned()
+            .collect();
         if mine.is_empty() || (mine.len() < RECORDS_PER_KEY_MAX && self.rng.chance(500)) {
-            return (RecordId { key, owner, handle: RecordHandle::new(self.rng.bytes16()) }, false);
+            return (
+                RecordId {
+                    key,
+                    owner,
+                    handle: RecordHandle::new(self.rng.bytes16()),
+                },
+                false,
+            );
         }
         let id = mine[self.rng.index(mine.len())].clone();
         let deleted = self.oracle.records[&id].last().is_some_and(|last| last.delete);
@@ -76,19 +96,30 @@ impl World {
 
     fn excluded(&mut self, at: usize) -> Vec<OrgId> {
         let other = self.rng.index(self.nodes.len());
-        if other == at || self.rng.chance(800) { Vec::new() } else { vec![self.nodes[other].org.clone()] }
+        if other == at || self.rng.chance(800) {
+            Vec::new()
+        } else {
+            vec![self.nodes[other].org.clone()]
+        }
     }
 
     fn record(&mut self, at: usize, id: &RecordId, operation: &Operation) -> IndexRecord {
         let now = self.nodes[at].clock(self.now);
         let policy = &self.nodes[at].registry.as_ref().expect("a member").policy;
-        let life = if operation.delete { policy.tombstone_life_ms } else { policy.record_life_ms };
+        let life = if operation.delete {
+            policy.tombstone_life_ms
+        } else {
+            policy.record_life_ms
+        };
         let content = if operation.delete {
             RecordContent::Tombstone
         } else {
             RecordContent::Live(Bytes(content(operation.number)))
         };
-        let label = Label { excluded: operation.excluded.clone(), ..Label::open(ConsentEpoch(1)) };
+        let label = Label {
+            excluded: operation.excluded.clone(),
+            ..Label::open(ConsentEpoch(1))
+        };
         IndexRecord {
             owner: id.owner.clone(),
             key: id.key,
@@ -103,7 +134,11 @@ impl World {
     /// The next version: from the durable counter, or, when that bug is planted, from the clock.
     fn version(&mut self, at: usize, now: Millis) -> Sequence {
         let counted = self.nodes[at].sequence();
-        if self.planted == Some(Planted::WallClockVersions) { Sequence(now.0) } else { counted }
+        if self.planted == Some(Planted::WallClockVersions) {
+            Sequence(now.0)
+        } else {
+            counted
+        }
     }
 
     /// The shell signs records anew.
@@ -154,7 +189,8 @@ impl World {
         let deadline = node.clock(self.now).plus(DEADLINE_MS);
         let registry = node.registry.clone().expect("a member");
         let (me, end) = (node.org.clone(), self.now + DEADLINE_MS);
-        self.oracle.asked(id, at, me, self.step, registry, keys.clone(), end, must_complete);
+        self.oracle
+            .asked(id, at, me, self.step, registry, keys.clone(), end, must_complete);
         self.input(at, Input::Ask { id, keys, deadline }, Some(id));
     }
 }

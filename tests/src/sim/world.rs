@@ -26,21 +26,45 @@ const HEALED_MS: u64 = FAULTY_MS + 45_000;
 /// What is on the agenda.
 #[derive(Clone, Debug)]
 pub(super) enum Event {
-    Deliver { from: usize, to: usize, message: IndexMessage, tainted: bool },
-    Wake { node: usize, life: u64 },
-    Synced { node: usize, life: u64 },
-    Persisted { node: usize, life: u64, id: hie_node_federation::port::PersistId },
-    Restart { node: usize },
-    Registry { node: usize, version: usize },
+    Deliver {
+        from: usize,
+        to: usize,
+        message: IndexMessage,
+        tainted: bool,
+    },
+    Wake {
+        node: usize,
+        life: u64,
+    },
+    Synced {
+        node: usize,
+        life: u64,
+    },
+    Persisted {
+        node: usize,
+        life: u64,
+        id: hie_node_federation::port::PersistId,
+    },
+    Restart {
+        node: usize,
+    },
+    Registry {
+        node: usize,
+        version: usize,
+    },
     Fault,
-    Heal { partition: u64 },
+    Heal {
+        partition: u64,
+    },
     ChangeMembers,
     Publish,
     Ask,
     Lie,
     EndFaults,
     Judge,
-    FinalAsk { node: usize },
+    FinalAsk {
+        node: usize,
+    },
 }
 
 /// What the seed decides about a run.
@@ -129,7 +153,12 @@ pub fn run(seed: u64, planted: Option<Planted>) -> Report {
     world.counts.complete = world.oracle.judged.0;
     world.counts.partial = world.oracle.judged.1;
     world.counts.registries = world.registries.len() as u64;
-    Report { seed, trace: world.trace.finish(), counts: world.counts, violations: world.oracle.violations }
+    Report {
+        seed,
+        trace: world.trace.finish(),
+        counts: world.counts,
+        violations: world.oracle.violations,
+    }
 }
 
 impl World {
@@ -147,7 +176,10 @@ impl World {
             liar: rng.chance(600).then(|| members - 1),
             record_life_ms: [120_000, 400_000, 1_800_000][rng.index(3)],
         };
-        let first: Vec<_> = nodes[..members].iter().map(|node| member(node, !rng.chance(100))).collect();
+        let first: Vec<_> = nodes[..members]
+            .iter()
+            .map(|node| member(node, !rng.chance(100)))
+            .collect();
         let first = registry(first, climate.record_life_ms);
         let keys = (0..12).map(|_| IndexKey::new(rng.bytes32())).collect();
         let oracle = Oracle::new(climate.record_life_ms, climate.record_life_ms * 2);
@@ -213,7 +245,12 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Deliver { from, to, message, tainted } => self.deliver(from, to, message, tainted),
+            Event::Deliver {
+                from,
+                to,
+                message,
+                tainted,
+            } => self.deliver(from, to, message, tainted),
             Event::Wake { node, life } => {
                 if self.nodes[node].life == life && self.nodes[node].machine.is_some() {
                     self.nodes[node].armed = None;
@@ -314,7 +351,9 @@ impl World {
     }
 
     fn connected(&self, left: usize, right: usize) -> bool {
-        self.partitions.values().all(|side| side.contains(&left) == side.contains(&right))
+        self.partitions
+            .values()
+            .all(|side| side.contains(&left) == side.contains(&right))
     }
 
     /// Hands a datagram to the network.
@@ -330,8 +369,20 @@ impl World {
                 continue;
             }
             let slow = !self.calm && self.rng.chance(self.climate.slow);
-            let latency = if slow { self.rng.range(100, 4000) } else { self.rng.range(2, 40) };
-            self.plan(latency, Event::Deliver { from, to, message: message.clone(), tainted });
+            let latency = if slow {
+                self.rng.range(100, 4000)
+            } else {
+                self.rng.range(2, 40)
+            };
+            self.plan(
+                latency,
+                Event::Deliver {
+                    from,
+                    to,
+                    message: message.clone(),
+                    tainted,
+                },
+            );
         }
     }
 
@@ -344,7 +395,11 @@ impl World {
         let mut cause = None;
         if let IndexMessage::Found { id, whole, .. } = &message {
             cause = self.oracle.cause(to, *id);
-            if self.nodes[to].registry.as_ref().is_some_and(|registry| is_active(registry, &org)) {
+            if self.nodes[to]
+                .registry
+                .as_ref()
+                .is_some_and(|registry| is_active(registry, &org))
+            {
                 self.oracle.delivered(to, &org, *id, *whole, tainted);
             }
         }
@@ -414,9 +469,13 @@ impl World {
     /// The region authority signs a new version: somebody leaves, comes, or returns.
     fn change_members(&mut self) {
         let mut next = self.registries.last().expect("a registry").clone();
-        let out: Vec<usize> =
-            (0..self.nodes.len()).filter(|at| !is_active(&next, &self.nodes[*at].org)).collect();
-        let holders: Vec<OrgId> = next.with_role(MemberRole::IndexHolder).map(|one| one.org.clone()).collect();
+        let out: Vec<usize> = (0..self.nodes.len())
+            .filter(|at| !is_active(&next, &self.nodes[*at].org))
+            .collect();
+        let holders: Vec<OrgId> = next
+            .with_role(MemberRole::IndexHolder)
+            .map(|one| one.org.clone())
+            .collect();
         if !out.is_empty() && (holders.len() < 5 || self.rng.chance(600)) {
             let at = out[self.rng.index(out.len())];
             let entry = member(&self.nodes[at], true);
@@ -425,7 +484,11 @@ impl World {
             next.members.sort_by(|left, right| left.org.cmp(&right.org));
         } else {
             let org = holders[self.rng.index(holders.len())].clone();
-            let gone = next.members.iter_mut().find(|one| one.org == org).expect("a holder is a member");
+            let gone = next
+                .members
+                .iter_mut()
+                .find(|one| one.org == org)
+                .expect("a holder is a member");
             gone.standing = Standing::Revoked(Millis(self.now));
             self.oracle.departed.insert(org);
         }
@@ -450,7 +513,11 @@ impl World {
         if joins && !is_active(&registry, &node.org) {
             return;
         }
-        if node.registry.as_ref().is_some_and(|held| held.version >= registry.version) {
+        if node
+            .registry
+            .as_ref()
+            .is_some_and(|held| held.version >= registry.version)
+        {
             return;
         }
         if !joins && node.machine.is_none() {
@@ -485,7 +552,9 @@ impl World {
         oracle.overdue(self.now);
         oracle.converged(self.now, |id| {
             let holders = placement(&id.key, &registry).into_iter();
-            holders.map(|org| (org.clone(), self.at(&org).and_then(|at| self.on_disk(at, id)))).collect()
+            holders
+                .map(|org| (org.clone(), self.at(&org).and_then(|at| self.on_disk(at, id))))
+                .collect()
         });
         self.oracle = oracle;
         for node in 0..self.nodes.len() {

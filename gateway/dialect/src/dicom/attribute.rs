@@ -25,7 +25,9 @@ pub fn tag(name: &str) -> Option<String> {
 /// The bytes that a bulk data link of [`instance::metadata_json`] stands for: tag, item number from 1, tag, ... below a
 /// part 10 file. Pixel data is asked for frame by frame.
 pub fn bulk(bytes: &[u8], place: &[&str]) -> Result<Vec<u8>, DicomError> {
-    let missing = || DicomError::Unsupported { reason: "there is no such bulk data".to_owned() };
+    let missing = || DicomError::Unsupported {
+        reason: "there is no such bulk data".to_owned(),
+    };
     if place.is_empty() || place.len() > PLACE_STEPS_MAX {
         return Err(missing());
     }
@@ -39,12 +41,19 @@ pub fn bulk(bytes: &[u8], place: &[&str]) -> Result<Vec<u8>, DicomError> {
             let value = element.value().to_bytes().map_err(|_| missing())?;
             return Ok(value.into_owned());
         };
-        let item = item.parse::<usize>().ok().and_then(|item| item.checked_sub(1)).ok_or_else(missing)?;
-        object = element.value().items().and_then(|items| items.get(item)).ok_or_else(missing)?;
+        let item = item
+            .parse::<usize>()
+            .ok()
+            .and_then(|item| item.checked_sub(1))
+            .ok_or_else(missing)?;
+        object = element
+            .value()
+            .items()
+            .and_then(|items| items.get(item))
+            .ok_or_else(missing)?;
     }
     Err(missing())
 }
-
 
 fn read_tag(text: &str) -> Option<Tag> {
     let group = u16::from_str_radix(text.get(..4)?, 16).ok()?;

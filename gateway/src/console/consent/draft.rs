@@ -22,11 +22,31 @@ pub struct Withholdable {
 
 /// Everything that can be withheld. Psychotherapy notes always are, by the region's rules.
 pub const WITHHOLDABLE: &[Withholdable] = &[
-    Withholdable { code: "substance-use", label: "Substance-use treatment (42 CFR Part 2)", sensitivity: &["ETH", "ETHUD", "OPIOIDUD"] },
-    Withholdable { code: "mental-health", label: "Mental health", sensitivity: &["MH", "PSY"] },
-    Withholdable { code: "sexual-health", label: "Sexual health", sensitivity: &["SEX", "SRH", "STD"] },
-    Withholdable { code: "hiv", label: "HIV", sensitivity: &["HIV"] },
-    Withholdable { code: "genetic", label: "Genetic", sensitivity: &["GDIS"] },
+    Withholdable {
+        code: "substance-use",
+        label: "Substance-use treatment (42 CFR Part 2)",
+        sensitivity: &["ETH", "ETHUD", "OPIOIDUD"],
+    },
+    Withholdable {
+        code: "mental-health",
+        label: "Mental health",
+        sensitivity: &["MH", "PSY"],
+    },
+    Withholdable {
+        code: "sexual-health",
+        label: "Sexual health",
+        sensitivity: &["SEX", "SRH", "STD"],
+    },
+    Withholdable {
+        code: "hiv",
+        label: "HIV",
+        sensitivity: &["HIV"],
+    },
+    Withholdable {
+        code: "genetic",
+        label: "Genetic",
+        sensitivity: &["GDIS"],
+    },
 ];
 
 /// What an emergency opens.
@@ -79,44 +99,33 @@ pub struct Choices {
 
 impl Default for Choices {
     fn default() -> Self {
-        Self { share: true, except: Vec::new(), withhold: Vec::new(), until: None, emergency: Emergency::ExceptWithheld }
+        Self {
+            share: true,
+            except: Vec::new(),
+            withhold: Vec::new(),
+            until: None,
+            emergency: Emergency::ExceptWithheld,
+        }
     }
 }
 
 impl Choices {
     /// The FHIR Consent. `signed`: the patient signed (true) or said so (false); none for a draft.
+    ///
+    /// A declared emergency passes every refusal that does not name it, so what stays closed in an
+    /// emergency carries a second refusal with purpose BTG.
     #[must_use]
     pub fn to_consent(&self, patient: &str, now: Millis, signed: Option<bool>) -> Value {
-        let mut exceptions: Vec<Value> = Vec::new();
-        let permit_emergency = || json!({ "type": "permit", "purpose": [{ "system": ACT_REASON, "code": "BTG" }] });
-        let with_exception = |mut deny: Value, opens: bool| {
-            if let (Some(map), true) = (deny.as_object_mut(), opens) {
-                map.insert("provision".to_owned(), json!([permit_emergency()]));
-            }
-            deny
-        };
-        let emergency = self.emergency;
-        for (org, name) in &self.except {
-            let actor = json!({
-                "role": { "coding": [{ "system": PARTICIPATION, "code": "IRCP" }] },
-                "reference": { "type": "Organization", "identifier": { "system": "urn:ietf:rfc:3986", "value": org.as_str() }, "display": name },
-            });
-            exceptions.push(with_exception(json!({ "type": "deny", "actor": [actor] }), emergency != Emergency::Nothing));
-        }
-        for kind in WITHHOLDABLE.iter().filter(|kind| self.withhold.contains(&kind.code)) {
-            let labels: Vec<Value> = kind.sensitivity.iter().map(|code| json!({ "system": ACT_CODE, "code": code })).collect();
-            exceptions.push(with_exception(json!({ "type": "deny", "securityLabel": labels }), emergency == Emergency::Everything));
-        }
-        match (self.share, emergency) {
-            (true, Emergency::Nothing) => exceptions.push(json!({ "type": "deny", "purpose": [{ "system": ACT_REASON, "code": "BTG" }] })),
-            (false, Emergency::Everything | Emergency::ExceptWithheld) => exceptions.push(self.emergency_permit()),
-            _ => {}
-        }
         let mut provision = Map::new();
         provision.insert("type".to_owned(), if self.share { "permit" } else { "deny" }.into());
         if let Some(until) = &self.until {
             provision.insert("period".to_owned(), json!({ "end": until }));
         }
+        if self.share {
+            // "Everyone who treats me" is no word about research or payment. TREAT covers emergencies.
+            provision.insert("purpose".to_owned(), json!([{ "system": ACT_REASON, "code": "TREAT" }]));
+        }
+        let exceptions = self.exceptions();
         if !exceptions.is_empty() {
             provision.insert("provision".to_owned(), exceptions.into());
         }
@@ -132,20 +141,41 @@ impl Choices {
             "provision": provision,
         });
         if let (Some(signed), Some(map)) = (signed, consent.as_object_mut()) {
-            map.insert("verification".to_owned(), json!([{ "verified": signed, "verificationDate": day }]));
+            map.insert(
+                "verification".to_owned(),
+                json!([{ "verified": signed, "verificationDate": day }]),
+            );
         }
         consent
     }
 
-    /// Nothing is shared, but an emergency opens; what is withheld stays closed unless everything opens.
-    fn emergency_permit(&self) -> Value {
-        let mut permit = json!({ "type": "permit", "purpose": [{ "system": ACT_REASON, "code": "BTG" }] });
-        let kinds = WITHHOLDABLE.iter().filter(|kind| self.withhold.contains(&kind.code));
-        let labels: Vec<Value> = kinds.flat_map(|kind| kind.sensitivity).map(|code| json!({ "system": ACT_CODE, "code": code })).collect();
-        if let (Some(map), true) = (permit.as_object_mut(), self.emergency == Emergency::ExceptWithheld && !labels.is_empty()) {
-            map.insert("provision".to_owned(), json!([{ "type": "deny", "securityLabel": labels }]));
+    fn exceptions(&self) -> Vec<Value> {
+        let mut exceptions: Vec<Value> = Vec::new();
+        let emergency = || json!([{ "system": ACT_REASON, "code": "BTG" }]);
+        for (org, name) in &self.except {
+            let actor = json!({
+                "role": { "coding": [{ "system": PARTICIPATION, "code": "IRCP" }] },
+                "reference": { "type": "Organization", "identifier": { "system": "urn:ietf:rfc:3986", "value": org.as_str() }, "display": name },
+            });
+            exceptions.push(json!({ "type": "deny", "actor": [actor] }));
         }
-        permit
+        for kind in WITHHOLDABLE.iter().filter(|kind| self.withhold.contains(&kind.code)) {
+            let labels: Vec<Value> = kind
+                .sensitivity
+                .iter()
+                .map(|code| json!({ "system": ACT_CODE, "code": code }))
+                .collect();
+            exceptions.push(json!({ "type": "deny", "securityLabel": labels.clone() }));
+            if self.emergency == Emergency::ExceptWithheld {
+                exceptions.push(json!({ "type": "deny", "securityLabel": labels, "purpose": emergency() }));
+            }
+        }
+        exceptions.push(match self.emergency {
+            Emergency::Nothing => json!({ "type": "deny", "purpose": emergency() }),
+            Emergency::Everything | Emergency::ExceptWithheld if self.share => return exceptions,
+            Emergency::Everything | Emergency::ExceptWithheld => json!({ "type": "permit", "purpose": emergency() }),
+        });
+        exceptions
     }
 }
 
@@ -156,7 +186,11 @@ pub fn sentences(consent: &Value) -> Vec<String> {
     let root = consent.get("provision").unwrap_or(&Value::Null);
     let status = text(consent, "status").unwrap_or_else(|| "status not recorded".to_owned());
     let date = text(consent, "dateTime").map_or_else(|| "date not recorded".to_owned(), |date| words::fhir_date(&date));
-    let state = if status == "active" { "in force".to_owned() } else { format!("not in force ({status})") };
+    let state = if status == "active" {
+        "in force".to_owned()
+    } else {
+        format!("not in force ({status})")
+    };
     let mut all = vec![format!("Recorded {date}, {state}.")];
     all.push(match text(root, "type").as_deref() {
         Some("permit") => "Share with everyone who treats the patient.".to_owned(),
@@ -172,22 +206,47 @@ pub fn sentences(consent: &Value) -> Vec<String> {
 }
 
 fn exception_sentence(exception: &Value) -> String {
-    let list = |key: &str| exception.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
-    let codes = |key: &str| list(key).iter().filter_map(|coding| coding.get("code").and_then(Value::as_str).map(str::to_owned)).collect::<Vec<_>>();
+    let list = |key: &str| {
+        exception
+            .get(key)
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let codes = |key: &str| {
+        list(key)
+            .iter()
+            .filter_map(|coding| coding.get("code").and_then(Value::as_str).map(str::to_owned))
+            .collect::<Vec<_>>()
+    };
     let mut about: Vec<String> = list("actor")
         .iter()
         .map(|actor| {
             let reference = actor.get("reference");
-            let name = reference.and_then(|reference| reference.get("display")).and_then(Value::as_str);
+            let name = reference
+                .and_then(|reference| reference.get("display"))
+                .and_then(Value::as_str);
             name.unwrap_or("a named person or organisation").to_owned()
         })
         .collect();
     let labels = codes("securityLabel");
-    about.extend(WITHHOLDABLE.iter().filter(|kind| kind.sensitivity.iter().any(|code| labels.iter().any(|label| label == code))).map(|kind| kind.label.to_owned()));
-    if codes("purpose").iter().any(|purpose| purpose == "BTG") {
-        about.push("an emergency".to_owned());
-    }
-    let about = if about.is_empty() { "some records".to_owned() } else { about.join(", ") };
+    about.extend(
+        WITHHOLDABLE
+            .iter()
+            .filter(|kind| {
+                kind.sensitivity
+                    .iter()
+                    .any(|code| labels.iter().any(|label| label == code))
+            })
+            .map(|kind| kind.label.to_owned()),
+    );
+    let emergency = codes("purpose").iter().any(|purpose| purpose == "BTG");
+    let about = match (about.is_empty(), emergency) {
+        (true, true) => "an emergency".to_owned(),
+        (true, false) => "some records".to_owned(),
+        (false, true) => format!("{}, in an emergency too", about.join(", ")),
+        (false, false) => about.join(", "),
+    };
     match exception.get("type").and_then(Value::as_str) {
         Some("permit") => format!("Except: opens for {about}."),
         _ => format!("Except: closed for {about}."),
@@ -195,45 +254,4 @@ fn exception_sentence(exception: &Value) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
-    use hie_protocol::id::{Millis, OrgId};
-
-    use super::{Choices, Emergency, sentences};
-
-    #[test]
-    fn choices_become_nested_provisions() {
-        let choices = Choices {
-            except: vec![(OrgId::parse("urn:oid:2.999.4").unwrap(), "Lakeside Clinic".into())],
-            withhold: vec!["substance-use"],
-            until: Some("2026-12-31".into()),
-            ..Choices::default()
-        };
-        let consent = choices.to_consent("p1", Millis(0), Some(true));
-        assert_eq!(consent["status"], "active");
-        assert_eq!(consent["provision"]["type"], "permit");
-        assert_eq!(consent["provision"]["period"]["end"], "2026-12-31");
-        let exceptions = consent["provision"]["provision"].as_array().unwrap();
-        assert_eq!(exceptions.len(), 2);
-        assert_eq!(exceptions[0]["actor"][0]["reference"]["identifier"]["value"], "urn:oid:2.999.4");
-        assert_eq!(exceptions[0]["provision"][0]["purpose"][0]["code"], "BTG", "an emergency opens for the organisation");
-        assert!(exceptions[1].get("provision").is_none(), "what is withheld stays withheld");
-        let said = sentences(&consent).join(" ");
-        for part in ["in force", "everyone who treats", "closed for Lakeside Clinic", "Substance-use", "Until 31-Dec-2026"] {
-            assert!(said.contains(part), "{part}: {said}");
-        }
-    }
-
-    #[test]
-    fn nothing_in_an_emergency_denies_the_emergency() {
-        let choices = Choices { emergency: Emergency::Nothing, ..Choices::default() };
-        let consent = choices.to_consent("p1", Millis(0), None);
-        assert_eq!(consent["status"], "draft");
-        assert_eq!(consent["provision"]["provision"][0]["type"], "deny");
-        assert_eq!(consent["provision"]["provision"][0]["purpose"][0]["code"], "BTG");
-        let closed = Choices { share: false, ..Choices::default() }.to_consent("p1", Millis(0), None);
-        assert_eq!(closed["provision"]["type"], "deny");
-        assert_eq!(closed["provision"]["provision"][0]["type"], "permit");
-    }
-}
+mod tests;

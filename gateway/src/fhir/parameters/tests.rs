@@ -2,11 +2,18 @@
 
 use hie_protocol::id::Millis;
 
-use super::{PAGE_ENTRIES_MAX, PARAMETERS_MAX, ParameterError, Search, VALUE_BYTES_MAX, alternatives, date, decode, escape, overlaps, within};
+use super::{
+    PAGE_ENTRIES_MAX, PARAMETERS_MAX, ParameterError, Search, VALUE_BYTES_MAX, alternatives, date, decode, escape,
+    overlaps, within,
+};
 use crate::ports::PatientSelector;
 
 fn search(query: &str) -> Search {
-    Search { given: decode(query.as_bytes()).unwrap(), posted: false, strict: false }
+    Search {
+        given: decode(query.as_bytes()).unwrap(),
+        posted: false,
+        strict: false,
+    }
 }
 
 #[test]
@@ -27,7 +34,10 @@ fn forms_decode_and_escape_back() {
 fn alternatives_are_split_and_escapes_kept() {
     assert_eq!(alternatives(r"a,b\,c,,d\\"), ["a", "b,c", r"d\"]);
     let many = vec!["x"; 33].join(",");
-    assert_eq!(search(&format!("type={many}")).all("type"), Err(ParameterError::Alternatives("type")));
+    assert_eq!(
+        search(&format!("type={many}")).all("type"),
+        Err(ParameterError::Alternatives("type"))
+    );
 }
 
 #[test]
@@ -38,7 +48,11 @@ fn dates_become_spans() {
     assert_eq!(date("gt1970-01-02"), Some((Some(Millis(2 * day)), None)));
     assert_eq!(date("le1970-01-02"), Some((None, Some(Millis(2 * day)))));
     assert_eq!(date("lt1970-01-02"), Some((None, Some(Millis(day)))));
-    assert_eq!(date("1970-01-01T00:00:01 00:00"), date("1970-01-01T00:00:01Z"), "a plus that was not escaped");
+    assert_eq!(
+        date("1970-01-01T00:00:01 00:00"),
+        date("1970-01-01T00:00:01Z"),
+        "a plus that was not escaped"
+    );
     for bad in ["", "ne1970", "ap1970-01-01", "yesterday", "1970-13-01", "ge", "é1"] {
         assert_eq!(date(bad), None, "{bad}");
     }
@@ -49,12 +63,30 @@ fn dates_become_spans() {
 
 #[test]
 fn exactly_one_patient_is_named() {
-    for (query, id) in [("patient=p1", "p1"), ("patient=Patient/p1", "p1"), ("patient=https%3A%2F%2Fa.example%2Ffhir%2FPatient%2Fp1", "p1")] {
-        assert!(matches!(search(query).patient(), Ok(PatientSelector::Id(found)) if found == id), "{query}");
+    for (query, id) in [
+        ("patient=p1", "p1"),
+        ("patient=Patient/p1", "p1"),
+        ("patient=https%3A%2F%2Fa.example%2Ffhir%2FPatient%2Fp1", "p1"),
+    ] {
+        assert!(
+            matches!(search(query).patient(), Ok(PatientSelector::Id(found)) if found == id),
+            "{query}"
+        );
     }
     let found = search("patient.identifier=urn:oid:1.2%7C77").patient();
-    assert!(matches!(found, Ok(PatientSelector::Identifier { system, value }) if system == "urn:oid:1.2" && value == "77"));
-    for bad in ["", "patient=", "patient=a/b", "patient=Group/1", "patient.identifier=77", "patient.identifier=%7C77", "patient=a&patient=b", "patient=a&patient.identifier=s%7Cv"] {
+    assert!(
+        matches!(found, Ok(PatientSelector::Identifier { system, value }) if system == "urn:oid:1.2" && value == "77")
+    );
+    for bad in [
+        "",
+        "patient=",
+        "patient=a/b",
+        "patient=Group/1",
+        "patient.identifier=77",
+        "patient.identifier=%7C77",
+        "patient=a&patient=b",
+        "patient=a&patient.identifier=s%7Cv",
+    ] {
         assert!(search(bad).patient().is_err(), "{bad}");
     }
 }
@@ -63,7 +95,10 @@ fn exactly_one_patient_is_named() {
 fn counts_have_a_ceiling() {
     assert_eq!(search("_count=7").count(), Ok(7));
     assert_eq!(search("").count(), Ok(PAGE_ENTRIES_MAX));
-    assert_eq!(search("_count=99999999999999999999999999").count(), Ok(PAGE_ENTRIES_MAX));
+    assert_eq!(
+        search("_count=99999999999999999999999999").count(),
+        Ok(PAGE_ENTRIES_MAX)
+    );
     for bad in ["_count=-1", "_count=x", "_count=1.5"] {
         assert_eq!(search(bad).count(), Err(ParameterError::Number("_count")), "{bad}");
     }

@@ -63,15 +63,31 @@ impl Accounts {
         let id: ClientId = random_bytes(&*self.random)?;
         let secret: Zeroizing<[u8; 32]> = Zeroizing::new(random_bytes(&*self.random)?);
         let token = Zeroizing::new(format!("{TOKEN_PREFIX}{}", URL_SAFE_NO_PAD.encode(secret.as_slice())));
-        let client = Client { id, name: name.to_owned(), roles, enabled: true, changed: now };
+        let client = Client {
+            id,
+            name: name.to_owned(),
+            roles,
+            enabled: true,
+            changed: now,
+        };
         self.store_client(&client, batch)?;
         let hash = self.token_key(&token);
-        batch.put(Table::ClientTokens, hash, self.vault.seal(KeyScope::Node, Table::ClientTokens, &hash, &id)?);
+        batch.put(
+            Table::ClientTokens,
+            hash,
+            self.vault.seal(KeyScope::Node, Table::ClientTokens, &hash, &id)?,
+        );
         Ok((id, token))
     }
 
     /// Opens or closes a program. Errors: [`AccountError::Unknown`].
-    pub fn enable_client(&self, id: ClientId, enabled: bool, now: Millis, batch: &mut Batch) -> Result<(), AccountError> {
+    pub fn enable_client(
+        &self,
+        id: ClientId,
+        enabled: bool,
+        now: Millis,
+        batch: &mut Batch,
+    ) -> Result<(), AccountError> {
         let mut client = self.client(id)?.ok_or(AccountError::Unknown)?;
         (client.enabled, client.changed) = (enabled, now);
         self.store_client(&client, batch)
@@ -86,14 +102,20 @@ impl Accounts {
         }
         let hash = self.token_key(token);
         let sealed = self.kv.get(Table::ClientTokens, &hash)?.ok_or(AccountError::Refused)?;
-        let plain = self.vault.open_value(KeyScope::Node, Table::ClientTokens, &hash, &sealed)?;
+        let plain = self
+            .vault
+            .open_value(KeyScope::Node, Table::ClientTokens, &hash, &sealed)?;
         let id = plain.as_slice().try_into().map_err(|_| AccountError::Refused)?;
-        self.client(id)?.filter(|client| client.enabled).ok_or(AccountError::Refused)
+        self.client(id)?
+            .filter(|client| client.enabled)
+            .ok_or(AccountError::Refused)
     }
 
     /// A program. Errors: the store.
     pub fn client(&self, id: ClientId) -> Result<Option<Client>, AccountError> {
-        let Some(sealed) = self.kv.get(Table::Clients, &id)? else { return Ok(None) };
+        let Some(sealed) = self.kv.get(Table::Clients, &id)? else {
+            return Ok(None);
+        };
         let plain = self.vault.open_value(KeyScope::Node, Table::Clients, &id, &sealed)?;
         Ok(Some(versioned::decode(&plain)?))
     }
@@ -114,7 +136,11 @@ impl Accounts {
 
     fn store_client(&self, client: &Client, batch: &mut Batch) -> Result<(), AccountError> {
         let plain = versioned::encode(client)?;
-        batch.put(Table::Clients, client.id, self.vault.seal(KeyScope::Node, Table::Clients, &client.id, &plain)?);
+        batch.put(
+            Table::Clients,
+            client.id,
+            self.vault.seal(KeyScope::Node, Table::Clients, &client.id, &plain)?,
+        );
         Ok(())
     }
 }

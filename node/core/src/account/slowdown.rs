@@ -23,9 +23,17 @@ impl Slowdown {
     /// Errors: [`AccountError::SlowDown`] while the account must wait.
     pub(super) fn check(&self, key: [u8; 16], now: Millis) -> Result<(), AccountError> {
         let failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((count, last)) = failures.get(&key) else { return Ok(()) };
+        let Some((count, last)) = failures.get(&key) else {
+            return Ok(());
+        };
         let until = last.plus(wait(*count));
-        if now >= until { Ok(()) } else { Err(AccountError::SlowDown { wait_ms: until.since(now) }) }
+        if now >= until {
+            Ok(())
+        } else {
+            Err(AccountError::SlowDown {
+                wait_ms: until.since(now),
+            })
+        }
     }
 
     pub(super) fn failed(&self, key: [u8; 16], now: Millis) {
@@ -33,7 +41,9 @@ impl Slowdown {
         if failures.len() >= REMEMBERED_MAX && !failures.contains_key(&key) {
             failures.retain(|_, (_, last)| now.since(*last) < FORGET_MS);
             let oldest = failures.iter().min_by_key(|(_, (_, last))| *last).map(|(key, _)| *key);
-            if failures.len() >= REMEMBERED_MAX && let Some(oldest) = oldest {
+            if failures.len() >= REMEMBERED_MAX
+                && let Some(oldest) = oldest
+            {
                 failures.remove(&oldest);
             }
         }
@@ -53,6 +63,9 @@ impl Slowdown {
 fn wait(failures: u32) -> u64 {
     match failures.checked_sub(FREE_FAILURES) {
         None => 0,
-        Some(more) => 1000_u64.checked_shl(more.min(16)).unwrap_or(WAIT_MS_MAX).min(WAIT_MS_MAX),
+        Some(more) => 1000_u64
+            .checked_shl(more.min(16))
+            .unwrap_or(WAIT_MS_MAX)
+            .min(WAIT_MS_MAX),
     }
 }

@@ -36,18 +36,38 @@ const PASSWORD: &str = "correct horse battery";
 fn a_password_opens_its_own_account_until_it_is_closed() {
     let (kv, accounts) = accounts();
     let mut batch = Batch::new();
-    assert_eq!(accounts.create(physician(), Some(PASSWORD), Millis(1), &mut batch).unwrap(), None);
-    assert_eq!(accounts.authenticate("dr.meyer", PASSWORD, Millis(2)), Err(AccountError::Refused), "not yet committed");
+    assert_eq!(
+        accounts
+            .create(physician(), Some(PASSWORD), Millis(1), &mut batch)
+            .unwrap(),
+        None
+    );
+    assert_eq!(
+        accounts.authenticate("dr.meyer", PASSWORD, Millis(2)),
+        Err(AccountError::Refused),
+        "not yet committed"
+    );
     kv.commit(batch).unwrap();
     let account = accounts.authenticate(" DR.MEYER ", PASSWORD, Millis(3)).unwrap();
-    assert_eq!((account.name.as_str(), account.roles.as_slice()), ("dr.meyer", [Role::Physician].as_slice()));
-    assert_eq!(accounts.authenticate("dr.meyer", "correct horse batterz", Millis(4)), Err(AccountError::Refused));
+    assert_eq!(
+        (account.name.as_str(), account.roles.as_slice()),
+        ("dr.meyer", [Role::Physician].as_slice())
+    );
+    assert_eq!(
+        accounts.authenticate("dr.meyer", "correct horse batterz", Millis(4)),
+        Err(AccountError::Refused)
+    );
     let again = accounts.create(physician(), Some(PASSWORD), Millis(5), &mut Batch::new());
     assert_eq!(again.unwrap_err(), AccountError::Exists);
     let mut batch = Batch::new();
-    accounts.change("dr.meyer", Change::Enabled(false), Millis(6), &mut batch).unwrap();
+    accounts
+        .change("dr.meyer", Change::Enabled(false), Millis(6), &mut batch)
+        .unwrap();
     kv.commit(batch).unwrap();
-    assert_eq!(accounts.authenticate("dr.meyer", PASSWORD, Millis(7)), Err(AccountError::Refused));
+    assert_eq!(
+        accounts.authenticate("dr.meyer", PASSWORD, Millis(7)),
+        Err(AccountError::Refused)
+    );
 }
 
 #[test]
@@ -60,11 +80,17 @@ fn rules_are_checked_before_anything_is_written() {
         accounts.create(new, Some(password), Millis(1), &mut batch).unwrap_err()
     };
     assert_eq!(make(&|_| (), "elevenchars"), AccountError::Password);
-    assert_eq!(make(&|new| new.name = "abcdefghijkl".into(), "ABCDEFGHIJKL"), AccountError::Password);
+    assert_eq!(
+        make(&|new| new.name = "abcdefghijkl".into(), "ABCDEFGHIJKL"),
+        AccountError::Password
+    );
     assert_eq!(make(&|new| new.name = "a b".into(), PASSWORD), AccountError::Name);
     assert_eq!(make(&|new| new.shown = " ".into(), PASSWORD), AccountError::Shown);
     assert_eq!(make(&|new| new.roles.clear(), PASSWORD), AccountError::Roles);
-    assert_eq!(make(&|new| new.roles = vec![Role::Unknown], PASSWORD), AccountError::Roles);
+    assert_eq!(
+        make(&|new| new.roles = vec![Role::Unknown], PASSWORD),
+        AccountError::Roles
+    );
     assert!(batch.is_empty());
 }
 
@@ -72,22 +98,35 @@ fn rules_are_checked_before_anything_is_written() {
 fn failures_slow_down_known_and_unknown_accounts_alike_and_pass() {
     let (kv, accounts) = accounts();
     let mut batch = Batch::new();
-    let generated = accounts.create(physician(), None, Millis(1), &mut batch).unwrap().unwrap();
+    let generated = accounts
+        .create(physician(), None, Millis(1), &mut batch)
+        .unwrap()
+        .unwrap();
     kv.commit(batch).unwrap();
     for name in ["dr.meyer", "nobody"] {
         for _ in 0..5 {
-            assert_eq!(accounts.authenticate(name, "wrong", Millis(1000)), Err(AccountError::Refused), "{name}");
+            assert_eq!(
+                accounts.authenticate(name, "wrong", Millis(1000)),
+                Err(AccountError::Refused),
+                "{name}"
+            );
         }
         let slow = accounts.authenticate(name, &generated, Millis(1500));
         assert_eq!(slow, Err(AccountError::SlowDown { wait_ms: 500 }), "{name}");
     }
     assert!(accounts.authenticate("dr.meyer", &generated, Millis(2000)).is_ok());
-    assert!(accounts.authenticate("dr.meyer", &generated, Millis(2000)).is_ok(), "success forgets the failures");
+    assert!(
+        accounts.authenticate("dr.meyer", &generated, Millis(2000)).is_ok(),
+        "success forgets the failures"
+    );
     let mut batch = Batch::new();
     let change = Change::Password(Zeroizing::new(PASSWORD.to_owned()));
     accounts.change("dr.meyer", change, Millis(3), &mut batch).unwrap();
     kv.commit(batch).unwrap();
-    assert_eq!(accounts.authenticate("dr.meyer", &generated, Millis(2001)), Err(AccountError::Refused));
+    assert_eq!(
+        accounts.authenticate("dr.meyer", &generated, Millis(2001)),
+        Err(AccountError::Refused)
+    );
     assert!(accounts.authenticate("dr.meyer", PASSWORD, Millis(2002)).is_ok());
 }
 
@@ -95,8 +134,12 @@ fn failures_slow_down_known_and_unknown_accounts_alike_and_pass() {
 fn a_token_opens_its_client_until_it_is_closed_and_nothing_is_stored_in_the_clear() {
     let (kv, accounts) = accounts();
     let mut batch = Batch::new();
-    accounts.create(physician(), Some(PASSWORD), Millis(1), &mut batch).unwrap();
-    let (id, token) = accounts.create_client("PACS feed", vec![Role::System], Millis(1), &mut batch).unwrap();
+    accounts
+        .create(physician(), Some(PASSWORD), Millis(1), &mut batch)
+        .unwrap();
+    let (id, token) = accounts
+        .create_client("PACS feed", vec![Role::System], Millis(1), &mut batch)
+        .unwrap();
     kv.commit(batch).unwrap();
     assert_eq!(accounts.authenticate_token(&token).unwrap().id, id);
     let mut other = token.to_string();

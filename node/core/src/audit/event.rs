@@ -137,7 +137,9 @@ mod id16 {
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 16], D::Error> {
-        bytes::deserialize(from)?.try_into().map_err(|_| D::Error::custom("16 bytes expected"))
+        bytes::deserialize(from)?
+            .try_into()
+            .map_err(|_| D::Error::custom("16 bytes expected"))
     }
 }
 
@@ -166,7 +168,13 @@ impl Actor {
     /// The node itself, or a program of it.
     #[must_use]
     pub fn system(org: OrgId, name: &str) -> Self {
-        Self { org, node: None, user: String::new(), user_name: name.to_owned(), role: Role::System }
+        Self {
+            org,
+            node: None,
+            user: String::new(),
+            user_name: name.to_owned(),
+            role: Role::System,
+        }
     }
 
     /// Who a verified claim names.
@@ -260,7 +268,11 @@ pub struct AuditEvent {
 
 impl fmt::Debug for AuditEvent {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "AuditEvent({:?}, {:?}, {:?})", self.kind, self.correlation, self.outcome)
+        write!(
+            out,
+            "AuditEvent({:?}, {:?}, {:?})",
+            self.kind, self.correlation, self.outcome
+        )
     }
 }
 
@@ -308,7 +320,10 @@ impl AuditEvent {
         let words = self.emergency.iter().map(|emergency| &emergency.words);
         let texts = [&self.actor.user, &self.actor.user_name].into_iter();
         let mut texts = texts.chain(&self.reasons).chain(&self.detail).chain(words);
-        within(texts.all(|text| text.chars().count() <= EVENT_TEXT_CHARS_MAX), "characters of a text")?;
+        within(
+            texts.all(|text| text.chars().count() <= EVENT_TEXT_CHARS_MAX),
+            "characters of a text",
+        )?;
         let bytes = cbor::encode(self)?;
         within(bytes.len() <= EVENT_BYTES_MAX, "bytes")?;
         Ok(bytes)

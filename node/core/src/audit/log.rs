@@ -169,7 +169,11 @@ impl AuditLog {
         extra.check()?;
         let events = events.into_iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
         let slot = Arc::new(Slot::default());
-        let pending = Pending { events, extra, slot: Arc::clone(&slot) };
+        let pending = Pending {
+            events,
+            extra,
+            slot: Arc::clone(&slot),
+        };
         let leads = {
             let mut queue = lock(&self.queue);
             if queue.waiting.len() >= QUEUE_MAX {
@@ -276,7 +280,10 @@ impl AuditLog {
     /// is another one by now. Errors: [`AuditError::Checkpoint`], the store.
     pub fn cosigned(&self, size: u64, line: SignatureLine, witness: &NoteKey) -> Result<bool, AuditError> {
         let _one_at_a_time = lock(&self.checkpointed);
-        let Some(mut signed) = self.latest_checkpoint()?.filter(|latest| latest.claimed().size() == size) else {
+        let Some(mut signed) = self
+            .latest_checkpoint()?
+            .filter(|latest| latest.claimed().size() == size)
+        else {
             return Ok(false);
         };
         signed.add(line)?;
@@ -290,7 +297,11 @@ impl AuditLog {
 
     fn store_checkpoint(&self, signed: &SignedCheckpoint) -> Result<(), AuditError> {
         let mut batch = Batch::new();
-        batch.put(Table::AuditCheckpoints, tables::index_key(signed.claimed().size()), signed.to_text());
+        batch.put(
+            Table::AuditCheckpoints,
+            tables::index_key(signed.claimed().size()),
+            signed.to_text(),
+        );
         Ok(self.kv.commit(batch)?)
     }
 

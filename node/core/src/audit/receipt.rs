@@ -99,7 +99,10 @@ impl Receipt {
     pub fn covers(&self, document: &DocumentId) -> bool {
         let releases = matches!(
             self.kind,
-            EventKind::DisclosureSent | EventKind::RecordOpened | EventKind::EmergencyUsed | EventKind::QuestionAnswered
+            EventKind::DisclosureSent
+                | EventKind::RecordOpened
+                | EventKind::EmergencyUsed
+                | EventKind::QuestionAnswered
         );
         releases && self.outcome == Outcome::Success && self.documents.contains(document)
     }

@@ -47,7 +47,12 @@ const fn pattern(kind: EventKind) -> Pattern {
         subtype: (&'static str, &'static str),
         action: &'static str,
     ) -> Pattern {
-        Pattern { profile, kind, subtype, action }
+        Pattern {
+            profile,
+            kind,
+            subtype,
+            action,
+        }
     }
     const REST: (&str, &str) = (EVENT_TYPE, "rest");
     match kind {
@@ -55,12 +60,18 @@ const fn pattern(kind: EventKind) -> Pattern {
             of(Some("PatientQuery"), REST, (RESTFUL, "search"), "E")
         }
         EventKind::RecordOpened => of(Some("PatientRead"), REST, (RESTFUL, "read"), "R"),
-        EventKind::DisclosureSent => {
-            of(Some("PrivacyDisclosure.Source"), (DCM, "110106"), (LIFECYCLE, "disclose"), "R")
-        }
-        EventKind::DisclosureReceived => {
-            of(Some("PrivacyDisclosure.Recipient"), (DCM, "110107"), (LIFECYCLE, "disclose"), "C")
-        }
+        EventKind::DisclosureSent => of(
+            Some("PrivacyDisclosure.Source"),
+            (DCM, "110106"),
+            (LIFECYCLE, "disclose"),
+            "R",
+        ),
+        EventKind::DisclosureReceived => of(
+            Some("PrivacyDisclosure.Recipient"),
+            (DCM, "110107"),
+            (LIFECYCLE, "disclose"),
+            "C",
+        ),
         EventKind::EmergencyDeclared | EventKind::EmergencyUsed => of(None, (DCM, "110113"), (DCM, "110127"), "E"),
         EventKind::Imported | EventKind::Published | EventKind::ConsentRecorded => {
             of(Some("PatientCreate"), REST, (RESTFUL, "create"), "C")
@@ -91,10 +102,16 @@ pub fn audit_event(entry: &AuditEntry, log: &OrgId) -> Value {
     resource.insert("id".to_owned(), json!(entry.index.to_string()));
     // BALP demands the patient in every Patient* pattern: an entry without one claims no profile.
     if let Some(profile) = pattern.profile.filter(|_| event.patient.is_some()) {
-        resource.insert("meta".to_owned(), json!({ "profile": [format!("{BALP_PROFILE}{profile}")] }));
+        resource.insert(
+            "meta".to_owned(),
+            json!({ "profile": [format!("{BALP_PROFILE}{profile}")] }),
+        );
     }
     resource.insert("type".to_owned(), coding(pattern.kind));
-    resource.insert("subtype".to_owned(), json!([coding(pattern.subtype), { "system": "urn:hie:audit-kind", "code": event.kind.code() }]));
+    resource.insert(
+        "subtype".to_owned(),
+        json!([coding(pattern.subtype), { "system": "urn:hie:audit-kind", "code": event.kind.code() }]),
+    );
     resource.insert("action".to_owned(), json!(pattern.action));
     resource.insert("recorded".to_owned(), json!(instant(event.at)));
     let outcome = match event.outcome {
@@ -109,7 +126,10 @@ pub fn audit_event(entry: &AuditEntry, log: &OrgId) -> Value {
         resource.insert("outcomeDesc".to_owned(), json!(words.join("; ")));
     }
     if let Some(purpose) = event.purpose {
-        resource.insert("purposeOfEvent".to_owned(), json!([{ "coding": [coding((ACT_REASON, purpose.code()))] }]));
+        resource.insert(
+            "purposeOfEvent".to_owned(),
+            json!([{ "coding": [coding((ACT_REASON, purpose.code()))] }]),
+        );
     }
     resource.insert("agent".to_owned(), Value::Array(agents(event, log)));
     resource.insert(
@@ -130,7 +150,10 @@ fn organisation(org: &OrgId) -> Value {
 
 /// The two sides of the event and the person behind it.
 fn agents(event: &AuditEvent, log: &OrgId) -> Vec<Value> {
-    let other = event.counterpart.as_ref().map_or(&event.actor.org, |counterpart| &counterpart.org);
+    let other = event
+        .counterpart
+        .as_ref()
+        .map_or(&event.actor.org, |counterpart| &counterpart.org);
     let (source, destination) = match event.kind {
         EventKind::DisclosureReceived | EventKind::QuestionAnswered => (other, log),
         EventKind::DisclosureSent | EventKind::QuestionAsked => (log, other),
@@ -145,7 +168,11 @@ fn agents(event: &AuditEvent, log: &OrgId) -> Vec<Value> {
         })
     };
     let actor = &event.actor;
-    let name = if actor.user.is_empty() { actor.org.as_str() } else { actor.user.as_str() };
+    let name = if actor.user.is_empty() {
+        actor.org.as_str()
+    } else {
+        actor.user.as_str()
+    };
     let mut person = json!({
         "type": { "coding": [coding((PARTICIPATION, "IRCP"))] },
         "who": { "identifier": { "system": actor.org.as_str(), "value": name }, "display": actor.user_name },
@@ -153,32 +180,55 @@ fn agents(event: &AuditEvent, log: &OrgId) -> Vec<Value> {
         "role": [{ "coding": [coding((ROLES, actor.role.code()))] }],
     });
     if let (Some(purpose), Some(person)) = (event.purpose, person.as_object_mut()) {
-        person.insert("purposeOfUse".to_owned(), json!([{ "coding": [coding((ACT_REASON, purpose.code()))] }]));
+        person.insert(
+            "purposeOfUse".to_owned(),
+            json!([{ "coding": [coding((ACT_REASON, purpose.code()))] }]),
+        );
     }
     vec![side("110153", source), side("110152", destination), person]
 }
 
+/// An entity that is named by an identifier.
+fn identified(system: &str, value: String, kind: (&str, &str), role: Option<&str>) -> Map<String, Value> {
+    let mut entity = Map::new();
+    entity.insert(
+        "what".to_owned(),
+        json!({ "identifier": { "system": system, "value": value } }),
+    );
+    entity.insert("type".to_owned(), coding(kind));
+    if let Some(role) = role {
+        entity.insert("role".to_owned(), coding((OBJECT_ROLE, role)));
+    }
+    entity
+}
+
 fn entities(entry: &AuditEntry) -> Vec<Value> {
     let event = &entry.event;
-    let identified = |system: &str, value: String, kind: (&str, &str), role: Option<&str>| {
-        let mut entity = Map::new();
-        entity.insert("what".to_owned(), json!({ "identifier": { "system": system, "value": value } }));
-        entity.insert("type".to_owned(), coding(kind));
-        if let Some(role) = role {
-            entity.insert("role".to_owned(), coding((OBJECT_ROLE, role)));
-        }
-        entity
-    };
     let mut entities = Vec::new();
     let correlation = event.correlation.to_hex();
-    entities.push(Value::Object(identified("urn:hie:correlation", correlation, (BALP_ENTITY, "XrequestId"), None)));
+    entities.push(Value::Object(identified(
+        "urn:hie:correlation",
+        correlation,
+        (BALP_ENTITY, "XrequestId"),
+        None,
+    )));
     if let Some(patient) = event.patient {
         let reference = hex::encode(patient.0);
-        entities.push(Value::Object(identified("urn:hie:audit-patient", reference, (ENTITY_TYPE, "1"), Some("1"))));
+        entities.push(Value::Object(identified(
+            "urn:hie:audit-patient",
+            reference,
+            (ENTITY_TYPE, "1"),
+            Some("1"),
+        )));
     }
     for document in &event.documents {
         let id = document.to_hex();
-        entities.push(Value::Object(identified("urn:hie:document", id, (ENTITY_TYPE, "2"), Some("3"))));
+        entities.push(Value::Object(identified(
+            "urn:hie:document",
+            id,
+            (ENTITY_TYPE, "2"),
+            Some("3"),
+        )));
     }
     if let Some(Basis::Directive(directive)) = &event.basis {
         let consent = identified("urn:hie:consent", directive.clone(), (ENTITY_TYPE, "2"), Some("4"));
@@ -189,7 +239,10 @@ fn entities(entry: &AuditEntry) -> Vec<Value> {
     {
         let place = format!("{}#{}", counterpart.org, theirs.index);
         let mut receipt = identified(RECEIPT, place, (ENTITY_TYPE, "4"), Some("17"));
-        receipt.insert("detail".to_owned(), json!([{ "type": "leaf", "valueString": theirs.leaf.to_hex() }]));
+        receipt.insert(
+            "detail".to_owned(),
+            json!([{ "type": "leaf", "valueString": theirs.leaf.to_hex() }]),
+        );
         entities.push(Value::Object(receipt));
     }
     let mut own = identified(RECEIPT, format!("#{}", entry.index), (ENTITY_TYPE, "4"), Some("17"));

@@ -72,16 +72,26 @@ impl AuditLog {
     pub fn search(&self, filter: &AuditFilter) -> Result<AuditPage, AuditError> {
         let (size, root) = self.head();
         let checkpoint = self.latest_checkpoint()?;
-        let under = checkpoint.as_ref().map(|signed| (signed.claimed().size(), *signed.claimed().root()));
+        let under = checkpoint
+            .as_ref()
+            .map(|signed| (signed.claimed().size(), *signed.claimed().root()));
         let heads = [under, Some((size, *root.as_bytes()))];
         let limit = filter.limit.clamp(1, PAGE_ENTRIES_MAX);
         let (table, prefix) = self.driving(filter);
-        let mut page = AuditPage { entries: Vec::new(), next: None, size, checkpoint, whole: true };
+        let mut page = AuditPage {
+            entries: Vec::new(),
+            next: None,
+            size,
+            checkpoint,
+            whole: true,
+        };
         let mut before = filter.before.unwrap_or(size).min(size);
         let mut examined = 0;
         loop {
             let from = tables::with_index(&prefix, before);
-            let keys = self.kv.scan(&Scan::of(table, &prefix).after(&from).backward().limit(limit))?;
+            let keys = self
+                .kv
+                .scan(&Scan::of(table, &prefix).after(&from).backward().limit(limit))?;
             if keys.is_empty() {
                 return Ok(page);
             }
@@ -105,14 +115,21 @@ impl AuditLog {
     /// One entry. Errors: [`AuditError::Altered`] when it is missing or does not open, the store.
     pub fn entry(&self, index: u64) -> Result<AuditEntry, AuditError> {
         let altered = || AuditError::Altered { index };
-        let sealed = self.kv.get(Table::AuditLeaves, &tables::index_key(index))?.ok_or_else(altered)?;
+        let sealed = self
+            .kv
+            .get(Table::AuditLeaves, &tables::index_key(index))?
+            .ok_or_else(altered)?;
         let canonical = match tables::open(&self.vault, index, &sealed) {
             Ok(canonical) => canonical,
             Err(VaultError::Altered { .. }) => return Err(altered()),
             Err(error) => return Err(error.into()),
         };
         let event = AuditEvent::from_canonical(&canonical).map_err(|_| altered())?;
-        Ok(AuditEntry { index, leaf: TreeHash::new(leaf_hash(&canonical)), event })
+        Ok(AuditEntry {
+            index,
+            leaf: TreeHash::new(leaf_hash(&canonical)),
+            event,
+        })
     }
 
     /// The narrowest index for a filter.
@@ -127,7 +144,10 @@ impl AuditLog {
             return (Table::AuditByKind, Arc::from([EMERGENCY_TAG].as_slice()));
         }
         if let Some((org, user)) = &filter.user {
-            return (Table::AuditByUser, Arc::from(tables::user_key(&self.vault, org, user).as_slice()));
+            return (
+                Table::AuditByUser,
+                Arc::from(tables::user_key(&self.vault, org, user).as_slice()),
+            );
         }
         match filter.kinds.as_slice() {
             [kind] => (Table::AuditByKind, Arc::from([kind.tag()].as_slice())),
@@ -139,17 +159,21 @@ impl AuditLog {
         let Some((size, root)) = heads.iter().flatten().find(|(size, _)| entry.index < *size) else {
             return false;
         };
-        self.inclusion(entry.index, *size).is_ok_and(|proof| {
-            verify_inclusion(entry.leaf.as_bytes(), entry.index, *size, &proof, root).is_ok()
-        })
+        self.inclusion(entry.index, *size)
+            .is_ok_and(|proof| verify_inclusion(entry.leaf.as_bytes(), entry.index, *size, &proof, root).is_ok())
     }
 }
 
 fn matches(filter: &AuditFilter, event: &AuditEvent) -> bool {
     let actor = &event.actor;
     filter.patient.is_none_or(|patient| event.patient == Some(patient))
-        && filter.user.as_ref().is_none_or(|(org, user)| actor.org == *org && actor.user == *user)
-        && filter.correlation.is_none_or(|correlation| event.correlation == correlation)
+        && filter
+            .user
+            .as_ref()
+            .is_none_or(|(org, user)| actor.org == *org && actor.user == *user)
+        && filter
+            .correlation
+            .is_none_or(|correlation| event.correlation == correlation)
         && (filter.kinds.is_empty() || filter.kinds.contains(&event.kind))
         && (!filter.emergency_only || tables::is_emergency(event))
         && filter.period.0.is_none_or(|from| event.at >= from)

@@ -47,7 +47,10 @@ pub(super) fn index_entries(vault: &Vault, index: u64, event: &AuditEvent) -> Ve
     let user = user_key(vault, &event.actor.org, &event.actor.user);
     let mut entries = vec![
         (Table::AuditByUser, with_index(&user, index)),
-        (Table::AuditByCorrelation, with_index(event.correlation.as_bytes(), index)),
+        (
+            Table::AuditByCorrelation,
+            with_index(event.correlation.as_bytes(), index),
+        ),
         (Table::AuditByKind, with_index(&[event.kind.tag()], index)),
     ];
     if let Some(patient) = event.patient {
@@ -69,10 +72,17 @@ pub(super) fn open(vault: &Vault, index: u64, sealed: &[u8]) -> Result<Zeroizing
 
 /// A stored tree node; none when it is missing, malformed or unreadable (a proof then fails, never lies).
 pub(super) fn node(kv: &dyn KvRead, level: u8, index: u64) -> Option<Hash> {
-    kv.get(Table::AuditNodes, &node_key(level, index)).ok().flatten()?.try_into().ok()
+    kv.get(Table::AuditNodes, &node_key(level, index))
+        .ok()
+        .flatten()?
+        .try_into()
+        .ok()
 }
 
 pub(super) fn latest_checkpoint(kv: &dyn KvRead) -> Result<Option<SignedCheckpoint>, AuditError> {
     let newest = kv.scan(&Scan::of(Table::AuditCheckpoints, &[]).backward().limit(1))?;
-    newest.first().map(|(_, text)| Ok(SignedCheckpoint::parse(text)?)).transpose()
+    newest
+        .first()
+        .map(|(_, text)| Ok(SignedCheckpoint::parse(text)?))
+        .transpose()
 }

@@ -56,7 +56,14 @@ fn world_on(kv: Arc<MemoryKv>) -> World {
     let random = Arc::new(SeededRandom::new(5));
     let kek = Kek::generate(&*random).unwrap();
     let vault = Arc::new(Vault::open(&kek, kv.clone(), random).unwrap());
-    World { kv, vault, identity: LogIdentity { org: org(), keys: vec![public(1)] } }
+    World {
+        kv,
+        vault,
+        identity: LogIdentity {
+            org: org(),
+            keys: vec![public(1)],
+        },
+    }
 }
 
 fn world() -> World {
@@ -81,7 +88,12 @@ fn event(number: u64) -> AuditEvent {
         user_name: "Dr. Anna Meyer".to_owned(),
         role: Role::Physician,
     };
-    let mut event = AuditEvent::new(EventKind::RecordOpened, Millis(1000 + number), Correlation::new([7; 16]), actor);
+    let mut event = AuditEvent::new(
+        EventKind::RecordOpened,
+        Millis(1000 + number),
+        Correlation::new([7; 16]),
+        actor,
+    );
     event.patient = Some(PatientRef([(number % 5) as u8; 16]));
     event.purpose = Some(Purpose::Treatment);
     event.documents = vec![DocumentId::new([number as u8; 16])];
@@ -107,8 +119,14 @@ fn a_receipt_names_its_entry_and_covers_its_documents() {
     let mut extra = Batch::new();
     extra.put(Table::Meta, *b"mine", *b"value");
     let receipts = log.append(vec![event(0), event(1)], extra).unwrap();
-    assert_eq!(receipts.iter().map(|receipt| receipt.index()).collect::<Vec<_>>(), [0, 1]);
-    assert_eq!(receipts[1].leaf().as_bytes(), &leaf_hash(&event(1).canonical().unwrap()));
+    assert_eq!(
+        receipts.iter().map(|receipt| receipt.index()).collect::<Vec<_>>(),
+        [0, 1]
+    );
+    assert_eq!(
+        receipts[1].leaf().as_bytes(),
+        &leaf_hash(&event(1).canonical().unwrap())
+    );
     assert!(receipts[1].covers(&DocumentId::new([1; 16])) && !receipts[1].covers(&DocumentId::new([2; 16])));
     assert_eq!(world.kv.get(Table::Meta, b"mine").unwrap().unwrap(), b"value");
     let mut denied = event(3);
@@ -148,7 +166,9 @@ fn many_threads_share_syncs_and_every_entry_is_there_once() {
         .map(|thread| {
             let log = Arc::clone(&log);
             thread::spawn(move || {
-                (0..50).map(|number| log.append_one(event(thread * 50 + number)).unwrap().index()).collect::<Vec<_>>()
+                (0..50)
+                    .map(|number| log.append_one(event(thread * 50 + number)).unwrap().index())
+                    .collect::<Vec<_>>()
             })
         })
         .collect();
@@ -181,7 +201,10 @@ fn a_checkpoint_is_made_when_there_is_something_new_and_heads_are_consistent() {
     let proof = log.consistency(5, 12).unwrap();
     verify_consistency(5, 12, first.claimed().root(), second.claimed().root(), &proof).unwrap();
     let report = world.verify(&[first, second]);
-    assert_eq!((report.is_whole(), report.size, report.checkpoints, report.heads), (true, 12, 2, 2));
+    assert_eq!(
+        (report.is_whole(), report.size, report.checkpoints, report.heads),
+        (true, 12, 2, 2)
+    );
 }
 
 /// Every stored byte of the log, one bit at a time.
@@ -193,12 +216,21 @@ fn every_altered_bit_of_leaves_nodes_and_checkpoints_is_found() {
         for (key, value) in pristine.kv.scan(&Scan::of(table, &[])).unwrap() {
             for bit in (0..value.len() * 8).step_by(if table == Table::AuditNodes { 37 } else { 101 }) {
                 let world = world_on(Arc::new(pristine.kv.after_power_cut()));
-                world.kv.tamper(table, &key, |value| value.as_mut().unwrap()[bit / 8] ^= 1 << (bit % 8));
+                world
+                    .kv
+                    .tamper(table, &key, |value| value.as_mut().unwrap()[bit / 8] ^= 1 << (bit % 8));
                 let report = world.verify(&[]);
                 let altered = report.altered.expect("found");
                 if table == Table::AuditLeaves {
                     let index = u64::from_be_bytes(key.as_slice().try_into().unwrap());
-                    assert_eq!(altered, Altered { first: index, end: index + 1, fault: Fault::Entry });
+                    assert_eq!(
+                        altered,
+                        Altered {
+                            first: index,
+                            end: index + 1,
+                            fault: Fault::Entry
+                        }
+                    );
                     assert_eq!(world.open().err(), Some(AuditError::Altered { index }));
                 }
                 tried += 1;
@@ -212,7 +244,9 @@ fn every_altered_bit_of_leaves_nodes_and_checkpoints_is_found() {
 fn a_missing_added_or_swapped_entry_is_found() {
     for missing in [0_u64, 3, 8] {
         let world = filled(9);
-        world.kv.tamper(Table::AuditLeaves, &missing.to_be_bytes(), |value| *value = None);
+        world
+            .kv
+            .tamper(Table::AuditLeaves, &missing.to_be_bytes(), |value| *value = None);
         let altered = world.verify(&[]).altered.unwrap();
         // The last entry stands behind the last checkpoint: its own node betrays its absence.
         assert_eq!(altered.first, missing);
@@ -223,12 +257,18 @@ fn a_missing_added_or_swapped_entry_is_found() {
         let get = |index: u64| world.kv.get(Table::AuditLeaves, &index.to_be_bytes()).unwrap();
         (get(2), get(5))
     };
-    world.kv.tamper(Table::AuditLeaves, &2_u64.to_be_bytes(), |value| *value = five);
-    world.kv.tamper(Table::AuditLeaves, &5_u64.to_be_bytes(), |value| *value = two);
+    world
+        .kv
+        .tamper(Table::AuditLeaves, &2_u64.to_be_bytes(), |value| *value = five);
+    world
+        .kv
+        .tamper(Table::AuditLeaves, &5_u64.to_be_bytes(), |value| *value = two);
     assert_eq!(world.verify(&[]).altered.unwrap().first, 2);
     let world = filled(9);
     let foreign = world.kv.get(Table::AuditLeaves, &4_u64.to_be_bytes()).unwrap();
-    world.kv.tamper(Table::AuditLeaves, &9_u64.to_be_bytes(), |value| *value = foreign);
+    world
+        .kv
+        .tamper(Table::AuditLeaves, &9_u64.to_be_bytes(), |value| *value = foreign);
     assert_eq!(world.verify(&[]).altered.unwrap().first, 9);
 }
 
@@ -238,11 +278,18 @@ fn rewrite(world: &World, index: u64, entries: u64) {
     for at in 0..entries {
         let number = if at == index { 77 } else { at };
         let canonical = event(number).canonical().unwrap();
-        let sealed = world.vault.seal(KeyScope::Node, Table::AuditLeaves, &at.to_be_bytes(), &canonical).unwrap();
-        world.kv.tamper(Table::AuditLeaves, &at.to_be_bytes(), |value| *value = Some(sealed));
+        let sealed = world
+            .vault
+            .seal(KeyScope::Node, Table::AuditLeaves, &at.to_be_bytes(), &canonical)
+            .unwrap();
+        world
+            .kv
+            .tamper(Table::AuditLeaves, &at.to_be_bytes(), |value| *value = Some(sealed));
         for node in tree.append(leaf_hash(&canonical)).unwrap() {
             let key = [[node.level].as_slice(), &node.index.to_be_bytes()].concat();
-            world.kv.tamper(Table::AuditNodes, &key, |value| *value = Some(node.hash.to_vec()));
+            world
+                .kv
+                .tamper(Table::AuditNodes, &key, |value| *value = Some(node.hash.to_vec()));
         }
     }
 }
@@ -262,28 +309,59 @@ fn a_cut_log_is_found_by_its_checkpoint_and_a_cut_with_its_checkpoints_by_a_head
     let world = filled(8);
     let kept = world.open().unwrap().latest_checkpoint().unwrap().unwrap();
     for index in 4..8_u64 {
-        world.kv.tamper(Table::AuditLeaves, &index.to_be_bytes(), |value| *value = None);
+        world
+            .kv
+            .tamper(Table::AuditLeaves, &index.to_be_bytes(), |value| *value = None);
     }
     assert_eq!(world.open().err(), Some(AuditError::Truncated { size: 4, expected: 8 }));
     assert_eq!(world.verify(&[]).altered.unwrap().fault, Fault::Cut);
-    world.kv.tamper(Table::AuditCheckpoints, &8_u64.to_be_bytes(), |value| *value = None);
-    assert_eq!(world.verify(&[]).altered.unwrap().first, 4, "its leaf nodes are still there");
+    world
+        .kv
+        .tamper(Table::AuditCheckpoints, &8_u64.to_be_bytes(), |value| *value = None);
+    assert_eq!(
+        world.verify(&[]).altered.unwrap().first,
+        4,
+        "its leaf nodes are still there"
+    );
     for (key, _) in world.kv.scan(&Scan::of(Table::AuditNodes, &[0])).unwrap().split_off(4) {
         world.kv.tamper(Table::AuditNodes, &key, |value| *value = None);
     }
     assert!(world.verify(&[]).is_whole(), "a rolled-back log agrees with itself");
     let altered = world.verify(&[kept]).altered.unwrap();
-    assert_eq!(altered, Altered { first: 4, end: 8, fault: Fault::OtherHead });
+    assert_eq!(
+        altered,
+        Altered {
+            first: 4,
+            end: 8,
+            fault: Fault::OtherHead
+        }
+    );
 }
 
 #[test]
 fn a_checkpoint_of_another_key_or_an_entry_taken_from_an_index_is_found() {
     let world = filled(8);
-    let stranger = World { identity: LogIdentity { org: org(), keys: vec![public(2)] }, ..world };
+    let stranger = World {
+        identity: LogIdentity {
+            org: org(),
+            keys: vec![public(2)],
+        },
+        ..world
+    };
     assert_eq!(stranger.open().err(), Some(AuditError::CheckpointForged { size: 8 }));
-    let rotated = World { identity: LogIdentity { org: org(), keys: vec![public(2), public(1)] }, ..stranger };
+    let rotated = World {
+        identity: LogIdentity {
+            org: org(),
+            keys: vec![public(2), public(1)],
+        },
+        ..stranger
+    };
     assert!(rotated.open().is_ok(), "an earlier key of the node still counts");
-    let (key, _) = rotated.kv.scan(&Scan::of(Table::AuditByPatient, &[])).unwrap().remove(0);
+    let (key, _) = rotated
+        .kv
+        .scan(&Scan::of(Table::AuditByPatient, &[]))
+        .unwrap()
+        .remove(0);
     rotated.kv.tamper(Table::AuditByPatient, &key, |value| *value = None);
     assert_eq!(rotated.verify(&[]).altered.unwrap().fault, Fault::Index);
 }
@@ -293,7 +371,11 @@ fn a_search_gives_proved_pages_newest_first() {
     let world = filled(30);
     let log = world.open().unwrap();
     let patient = PatientRef([2; 16]);
-    let mut filter = AuditFilter { patient: Some(patient), limit: 4, ..AuditFilter::default() };
+    let mut filter = AuditFilter {
+        patient: Some(patient),
+        limit: 4,
+        ..AuditFilter::default()
+    };
     let mut seen = Vec::new();
     loop {
         let page = log.search(&filter).unwrap();
@@ -305,16 +387,35 @@ fn a_search_gives_proved_pages_newest_first() {
         }
     }
     assert_eq!(seen, [27, 22, 17, 12, 7, 2]);
-    let user = AuditFilter { user: Some((org(), "user1".to_owned())), limit: 100, ..AuditFilter::default() };
+    let user = AuditFilter {
+        user: Some((org(), "user1".to_owned())),
+        limit: 100,
+        ..AuditFilter::default()
+    };
     assert_eq!(log.search(&user).unwrap().entries.len(), 10);
-    let period = AuditFilter { period: (Some(Millis(1010)), Some(Millis(1012))), limit: 100, ..AuditFilter::default() };
+    let period = AuditFilter {
+        period: (Some(Millis(1010)), Some(Millis(1012))),
+        limit: 100,
+        ..AuditFilter::default()
+    };
     assert_eq!(log.search(&period).unwrap().entries.len(), 2);
-    let emergency = AuditFilter { emergency_only: true, limit: 100, ..AuditFilter::default() };
+    let emergency = AuditFilter {
+        emergency_only: true,
+        limit: 100,
+        ..AuditFilter::default()
+    };
     assert!(log.search(&emergency).unwrap().entries.is_empty());
-    world.kv.tamper(Table::AuditNodes, &[[0].as_slice(), &26_u64.to_be_bytes()].concat(), |value| {
-        value.as_mut().unwrap()[0] ^= 1;
-    });
-    let all = AuditFilter { limit: 100, ..AuditFilter::default() };
+    world.kv.tamper(
+        Table::AuditNodes,
+        &[[0].as_slice(), &26_u64.to_be_bytes()].concat(),
+        |value| {
+            value.as_mut().unwrap()[0] ^= 1;
+        },
+    );
+    let all = AuditFilter {
+        limit: 100,
+        ..AuditFilter::default()
+    };
     assert!(!log.search(&all).unwrap().whole, "a page that cannot be proved says so");
 }
 

@@ -8,8 +8,8 @@
 use core::fmt;
 use std::collections::VecDeque;
 
-use hie_protocol::checkpoint::note::NoteKey;
 use hie_protocol::checkpoint::SignedCheckpoint;
+use hie_protocol::checkpoint::note::NoteKey;
 use hie_protocol::id::TreeHash;
 use hie_protocol::merkle::{Frontier, leaf_hash};
 
@@ -98,10 +98,19 @@ impl VerifyReport {
     pub(super) fn refuse(&self) -> Result<(), AuditError> {
         match self.altered {
             None => Ok(()),
-            Some(Altered { first, fault: Fault::Cut, .. }) => {
-                Err(AuditError::Truncated { size: first, expected: self.checkpoint_size })
-            }
-            Some(Altered { first, fault: Fault::Checkpoint, .. }) => Err(AuditError::CheckpointForged { size: first }),
+            Some(Altered {
+                first,
+                fault: Fault::Cut,
+                ..
+            }) => Err(AuditError::Truncated {
+                size: first,
+                expected: self.checkpoint_size,
+            }),
+            Some(Altered {
+                first,
+                fault: Fault::Checkpoint,
+                ..
+            }) => Err(AuditError::CheckpointForged { size: first }),
             Some(Altered { first, .. }) => Err(AuditError::Altered { index: first }),
         }
     }
@@ -120,11 +129,24 @@ impl fmt::Display for VerifyReport {
             );
         };
         match altered.fault {
-            Fault::Cut => write!(out, "cut: the log ends at entry {}, its checkpoint covers {}", altered.first, self.checkpoint_size),
-            Fault::Checkpoint => write!(out, "altered: the checkpoint at size {} is not signed by this log", altered.first),
+            Fault::Cut => write!(
+                out,
+                "cut: the log ends at entry {}, its checkpoint covers {}",
+                altered.first, self.checkpoint_size
+            ),
+            Fault::Checkpoint => write!(
+                out,
+                "altered: the checkpoint at size {} is not signed by this log",
+                altered.first
+            ),
             Fault::Index => write!(out, "altered: entry {} was taken out of a search index", altered.first),
             _ if altered.end == altered.first.saturating_add(1) => write!(out, "altered: entry {}", altered.first),
-            _ => write!(out, "altered: an entry from {} to {}", altered.first, altered.end.saturating_sub(1)),
+            _ => write!(
+                out,
+                "altered: an entry from {} to {}",
+                altered.first,
+                altered.end.saturating_sub(1)
+            ),
         }
     }
 }
@@ -186,7 +208,10 @@ pub(super) fn walk(
         heads: walker.fitting_heads,
         altered,
     };
-    Ok(Walked { report, frontier: walker.frontier })
+    Ok(Walked {
+        report,
+        frontier: walker.frontier,
+    })
 }
 
 struct Walker<'a> {
@@ -225,15 +250,30 @@ impl Walker<'_> {
         }
         let size = self.frontier.size();
         if size < checkpoint_size {
-            return Ok(Some(Altered { first: size, end: checkpoint_size, fault: Fault::Cut }));
+            return Ok(Some(Altered {
+                first: size,
+                end: checkpoint_size,
+                fault: Fault::Cut,
+            }));
         }
         // A leaf node without its entry: the entry was taken from the end, where no checkpoint reaches yet.
         let leaf_nodes = self.kv.scan(&Scan::of(Table::AuditNodes, &[0]).backward().limit(1))?;
-        let beyond = leaf_nodes.first().and_then(|(key, _)| tables::index_of(key)).filter(|index| *index >= size);
+        let beyond = leaf_nodes
+            .first()
+            .and_then(|(key, _)| tables::index_of(key))
+            .filter(|index| *index >= size);
         if let Some(index) = beyond {
-            return Ok(Some(Altered { first: size, end: index.saturating_add(1), fault: Fault::Entry }));
+            return Ok(Some(Altered {
+                first: size,
+                end: index.saturating_add(1),
+                fault: Fault::Entry,
+            }));
         }
-        Ok(self.heads.front().map(|head| Altered { first: size, end: head.claimed().size(), fault: Fault::OtherHead }))
+        Ok(self.heads.front().map(|head| Altered {
+            first: size,
+            end: head.claimed().size(),
+            fault: Fault::OtherHead,
+        }))
     }
 
     fn entry(&mut self, key: &[u8], sealed: &[u8]) -> Result<Option<Altered>, AuditError> {
@@ -250,7 +290,11 @@ impl Walker<'_> {
             if self.stored_node(node.level, node.index)? != Some(node.hash) {
                 let first = node.index.checked_shl(u32::from(node.level)).unwrap_or(0);
                 let fault = if node.level == 0 { Fault::Entry } else { Fault::Node };
-                return Ok(Some(Altered { first, end: index.saturating_add(1), fault }));
+                return Ok(Some(Altered {
+                    first,
+                    end: index.saturating_add(1),
+                    fault,
+                }));
             }
         }
         if self.depth == Depth::All {
@@ -274,7 +318,11 @@ impl Walker<'_> {
     /// Compares the root with every head of this size.
     fn roots(&mut self) -> Result<Option<Altered>, AuditError> {
         let size = self.frontier.size();
-        let range = |first, fault| Altered { first, end: size, fault };
+        let range = |first, fault| Altered {
+            first,
+            end: size,
+            fault,
+        };
         while let Some((at, text)) = self.checkpoints.up_to(self.kv, size)? {
             let Ok(checkpoint) = SignedCheckpoint::parse(&text) else {
                 return Ok(Some(one(at, Fault::Checkpoint)));
@@ -302,8 +350,11 @@ impl Walker<'_> {
     }
 
     fn signed(&self, text: &[u8]) -> bool {
-        SignedCheckpoint::parse(text)
-            .is_ok_and(|checkpoint| self.keys.iter().any(|key| checkpoint.verify(self.origin, key, &[]).is_ok()))
+        SignedCheckpoint::parse(text).is_ok_and(|checkpoint| {
+            self.keys
+                .iter()
+                .any(|key| checkpoint.verify(self.origin, key, &[]).is_ok())
+        })
     }
 }
 
@@ -329,7 +380,13 @@ impl Checkpoints {
             self.last = self.page.back().map(|(key, _)| key.clone());
         }
         // A key that is no size sorts anywhere: it counts as due at once, and is then refused.
-        let due = |key: &[u8]| if key.len() == 8 { tables::index_of(key).unwrap_or(0) } else { 0 };
+        let due = |key: &[u8]| {
+            if key.len() == 8 {
+                tables::index_of(key).unwrap_or(0)
+            } else {
+                0
+            }
+        };
         match self.page.front() {
             Some((key, _)) if due(key) <= size => Ok(self.page.pop_front().map(|(key, text)| (due(&key), text))),
             _ => Ok(None),
@@ -344,5 +401,9 @@ fn sorted(heads: &[SignedCheckpoint]) -> VecDeque<&SignedCheckpoint> {
 }
 
 const fn one(index: u64, fault: Fault) -> Altered {
-    Altered { first: index, end: index.saturating_add(1), fault }
+    Altered {
+        first: index,
+        end: index.saturating_add(1),
+        fault,
+    }
 }

@@ -28,7 +28,9 @@ impl MemoryContents {
     /// Changes stored bytes behind the back of the program; says whether the content is there.
     pub fn tamper(&self, name: ContentName, change: impl FnOnce(&mut Vec<u8>)) -> bool {
         let mut contents = self.contents();
-        let Some(bytes) = contents.get_mut(&name) else { return false };
+        let Some(bytes) = contents.get_mut(&name) else {
+            return false;
+        };
         let mut changed = bytes.to_vec();
         change(&mut changed);
         *bytes = Bytes::from(changed);
@@ -76,7 +78,10 @@ impl ContentStore for MemoryContents {
             let start = usize::try_from(offset).unwrap_or(usize::MAX).min(all.len());
             let mut part = all.split_off(start);
             part.truncate(usize::try_from(length).unwrap_or(usize::MAX));
-            let chunks: Vec<_> = part.chunks(CHUNK_BYTES).map(|chunk| Ok(part.slice_ref(chunk))).collect();
+            let chunks: Vec<_> = part
+                .chunks(CHUNK_BYTES)
+                .map(|chunk| Ok(part.slice_ref(chunk)))
+                .collect();
             Ok(stream::iter(chunks).boxed())
         })
     }

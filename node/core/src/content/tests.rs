@@ -22,7 +22,11 @@ fn world() -> World {
     let random = SeededRandom::new(3);
     let kek = Kek::generate(&random).unwrap();
     let vault = Vault::open(&kek, Arc::new(MemoryKv::new()), Arc::new(SeededRandom::new(4))).unwrap();
-    World { vault, store: MemoryContents::new(), random }
+    World {
+        vault,
+        store: MemoryContents::new(),
+        random,
+    }
 }
 
 fn plain(size: usize) -> Vec<u8> {
@@ -30,13 +34,23 @@ fn plain(size: usize) -> Vec<u8> {
 }
 
 fn chunks(bytes: &[u8], size: usize) -> ByteStream<'static> {
-    let parts: Vec<_> = bytes.chunks(size).map(|part| Ok(Bytes::copy_from_slice(part))).collect();
+    let parts: Vec<_> = bytes
+        .chunks(size)
+        .map(|part| Ok(Bytes::copy_from_slice(part)))
+        .collect();
     stream::iter(parts).boxed()
 }
 
 impl World {
     fn write(&self, bytes: &[u8]) -> ContentRef {
-        let write = write(&self.store, &self.vault, &self.random, KeyScope::Node, chunks(bytes, 70_001), u64::MAX);
+        let write = write(
+            &self.store,
+            &self.vault,
+            &self.random,
+            KeyScope::Node,
+            chunks(bytes, 70_001),
+            u64::MAX,
+        );
         block_on(write).unwrap()
     }
 
@@ -52,16 +66,30 @@ impl World {
 #[test]
 fn every_size_around_a_frame_comes_back_from_every_offset() {
     let world = world();
-    for size in [0, 1, FRAME_BYTES - 1, FRAME_BYTES, FRAME_BYTES + 1, 3 * FRAME_BYTES, 3 * FRAME_BYTES + 17] {
+    for size in [
+        0,
+        1,
+        FRAME_BYTES - 1,
+        FRAME_BYTES,
+        FRAME_BYTES + 1,
+        3 * FRAME_BYTES,
+        3 * FRAME_BYTES + 17,
+    ] {
         let bytes = plain(size);
         let content = world.write(&bytes);
         assert_eq!(content.size, size as u64);
         for from in [0, 1, FRAME_BYTES - 1, FRAME_BYTES, 2 * FRAME_BYTES + 5, size] {
             if from > size {
-                assert!(matches!(world.read(&content, from as u64), Err(ContentError::Range { .. })));
+                assert!(matches!(
+                    world.read(&content, from as u64),
+                    Err(ContentError::Range { .. })
+                ));
                 continue;
             }
-            assert!(world.read(&content, from as u64).unwrap() == bytes[from..], "{size} from {from}");
+            assert!(
+                world.read(&content, from as u64).unwrap() == bytes[from..],
+                "{size} from {from}"
+            );
         }
     }
 }
@@ -78,12 +106,18 @@ fn every_change_of_the_stored_bytes_is_found() {
         ("tag", Box::new(move |all| all[8 + sealed_frame - 1] ^= 1)),
         ("last byte", Box::new(|all| *all.last_mut().unwrap() ^= 1)),
         ("cut", Box::new(|all| all.truncate(all.len() - 1))),
-        ("cut at a frame", Box::new(move |all| all.truncate(8 + 2 * sealed_frame))),
+        (
+            "cut at a frame",
+            Box::new(move |all| all.truncate(8 + 2 * sealed_frame)),
+        ),
         ("longer", Box::new(|all| all.push(0))),
-        ("swapped frames", Box::new(move |all| {
-            let (first, second) = all[8..].split_at_mut(sealed_frame);
-            first.swap_with_slice(&mut second[..sealed_frame]);
-        })),
+        (
+            "swapped frames",
+            Box::new(move |all| {
+                let (first, second) = all[8..].split_at_mut(sealed_frame);
+                first.swap_with_slice(&mut second[..sealed_frame]);
+            }),
+        ),
         ("empty", Box::new(Vec::clear)),
     ];
     for (what, change) in changes {
@@ -93,19 +127,45 @@ fn every_change_of_the_stored_bytes_is_found() {
     }
     let content = world.write(&bytes);
     let other = world.write(&plain(2 * FRAME_BYTES + 100));
-    let exchanged = ContentRef { name: other.name, ..content };
-    assert!(world.read(&exchanged, 0).is_ok(), "the same bytes under another name are the same content");
-    let wrong = ContentRef { hash: hie_protocol::id::ContentHash::new([0; 32]), ..content };
+    let exchanged = ContentRef {
+        name: other.name,
+        ..content
+    };
+    assert!(
+        world.read(&exchanged, 0).is_ok(),
+        "the same bytes under another name are the same content"
+    );
+    let wrong = ContentRef {
+        hash: hie_protocol::id::ContentHash::new([0; 32]),
+        ..content
+    };
     assert_eq!(world.read(&wrong, 0), Err(ContentError::Altered));
 }
 
 #[test]
 fn a_sender_that_stops_or_sends_too_much_leaves_nothing() {
     let world = world();
-    let broken = stream::iter([Ok(Bytes::from_static(b"part")), Err(ContentError::Source { what: "gone".into() })]);
-    let result = block_on(write(&world.store, &world.vault, &world.random, KeyScope::Node, broken.boxed(), 99));
+    let broken = stream::iter([
+        Ok(Bytes::from_static(b"part")),
+        Err(ContentError::Source { what: "gone".into() }),
+    ]);
+    let result = block_on(write(
+        &world.store,
+        &world.vault,
+        &world.random,
+        KeyScope::Node,
+        broken.boxed(),
+        99,
+    ));
     assert_eq!(result, Err(ContentError::Source { what: "gone".into() }));
-    let long = block_on(write(&world.store, &world.vault, &world.random, KeyScope::Node, chunks(&plain(100), 10), 99));
+    let long = block_on(write(
+        &world.store,
+        &world.vault,
+        &world.random,
+        KeyScope::Node,
+        chunks(&plain(100), 10),
+        99,
+    ));
     assert_eq!(long, Err(ContentError::TooLarge { limit: 99 }));
     assert!(world.store.is_empty());
 }

@@ -48,8 +48,21 @@ impl fmt::Debug for Authority {
 impl Authority {
     /// Holds the share of a key epoch.
     #[must_use]
-    pub fn new(share: KeyShare, epoch: u32, audit: Arc<AuditLog>, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
-        Self { share, epoch, audit, clock, random, used: Mutex::default() }
+    pub fn new(
+        share: KeyShare,
+        epoch: u32,
+        audit: Arc<AuditLog>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        Self {
+            share,
+            epoch,
+            audit,
+            clock,
+            random,
+            used: Mutex::default(),
+        }
     }
 
     /// Index of the share.
@@ -67,7 +80,9 @@ impl Authority {
                 out.fill(0);
             }
         };
-        (epoch == self.epoch).then(|| server::evaluate(&self.share, blinded, &mut fill).ok()).flatten()
+        (epoch == self.epoch)
+            .then(|| server::evaluate(&self.share, blinded, &mut fill).ok())
+            .flatten()
     }
 
     /// Answers a member whose claim was taken. Blocks for one sync.
@@ -82,10 +97,20 @@ impl Authority {
             return Response::Refused(Refusal::Budget);
         }
         let elements: Vec<BlindedElement> = blinded.iter().map(|point| BlindedElement(*point.as_bytes())).collect();
-        let Some(evaluation) = self.evaluate_own(epoch, &elements) else { return Response::Refused(Refusal::Malformed) };
-        let mut event = AuditEvent::new(EventKind::TokensEvaluated, now, claim.correlation, Actor::of_claim(claim));
+        let Some(evaluation) = self.evaluate_own(epoch, &elements) else {
+            return Response::Refused(Refusal::Malformed);
+        };
+        let mut event = AuditEvent::new(
+            EventKind::TokensEvaluated,
+            now,
+            claim.correlation,
+            Actor::of_claim(claim),
+        );
         event.purpose = Some(claim.purpose);
-        event.counterpart = Some(Counterpart { org: claim.org.clone(), entry: None });
+        event.counterpart = Some(Counterpart {
+            org: claim.org.clone(),
+            entry: None,
+        });
         event.detail = Some(format!("{} blinded tokens", blinded.len()));
         if let Err(error) = self.audit.append_one(event) {
             warn!(%error, "an evaluation cannot be recorded and is not answered");
@@ -101,7 +126,11 @@ impl Authority {
     /// Counts against the member's day; false when the day is used up.
     fn spend(&self, claim: &Claim, count: u64, now: Millis) -> bool {
         let publishing = claim.role == Role::System;
-        let limit = if publishing { PUBLISH_EVALUATIONS_PER_DAY_MAX } else { QUESTION_EVALUATIONS_PER_DAY_MAX };
+        let limit = if publishing {
+            PUBLISH_EVALUATIONS_PER_DAY_MAX
+        } else {
+            QUESTION_EVALUATIONS_PER_DAY_MAX
+        };
         let day = now.0 / DAY_MS;
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         used.retain(|_, (of_day, _)| *of_day == day);

@@ -8,7 +8,9 @@ use core::fmt;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use hie_protocol::claim::{BreakGlass, CLAIM_LIFE_MS_MAX, CLAIM_TEXT_CHARS_MAX, CLOCK_SKEW_MS_MAX, Claim, ClaimError, Evidence};
+use hie_protocol::claim::{
+    BreakGlass, CLAIM_LIFE_MS_MAX, CLAIM_TEXT_CHARS_MAX, CLOCK_SKEW_MS_MAX, Claim, ClaimError, Evidence,
+};
 use hie_protocol::id::{Correlation, Millis, NodeKey, Nonce, OrgId};
 use hie_protocol::refusal::{Class, Refusal};
 use hie_protocol::vocabulary::{Purpose, Role};
@@ -41,7 +43,11 @@ pub struct Asking {
 
 impl fmt::Debug for Asking {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Asking({:?}, {:?}, {:?})", self.role, self.purpose, self.correlation)
+        write!(
+            out,
+            "Asking({:?}, {:?}, {:?})",
+            self.role, self.purpose, self.correlation
+        )
     }
 }
 
@@ -49,7 +55,15 @@ impl Asking {
     /// The node itself asks.
     #[must_use]
     pub const fn system(purpose: Purpose, role: Role, correlation: Correlation) -> Self {
-        Self { user: String::new(), user_name: String::new(), role, purpose, break_glass: None, evidence: None, correlation }
+        Self {
+            user: String::new(),
+            user_name: String::new(),
+            role,
+            purpose,
+            break_glass: None,
+            evidence: None,
+            correlation,
+        }
     }
 }
 
@@ -94,7 +108,12 @@ impl ClaimMaker {
     /// Makes claims of `me`.
     #[must_use]
     pub fn new(me: OrgId, signer: Arc<dyn NodeSigner>, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
-        Self { me, signer, clock, random }
+        Self {
+            me,
+            signer,
+            clock,
+            random,
+        }
     }
 
     /// A signed claim for one audience. Errors: [`MakeError`].
@@ -147,7 +166,13 @@ impl ClaimGate {
     #[must_use]
     pub fn new(me: OrgId, registry: RegistryView, clock: Arc<dyn Clock>) -> Self {
         let opened = clock.now();
-        Self { me, registry, clock, opened, seen: Mutex::default() }
+        Self {
+            me,
+            registry,
+            clock,
+            opened,
+            seen: Mutex::default(),
+        }
     }
 
     /// Takes a claim that came over the channel of `channel`, once.

@@ -12,7 +12,9 @@ use futures::stream::{BoxStream, FuturesUnordered, StreamExt};
 use hie_node_federation::port::Why;
 use hie_protocol::bytes::Bytes;
 use hie_protocol::id::{ConsentEpoch, Correlation, Millis, OrgId, Ticket};
-use hie_protocol::message::{Demographics, DocumentMeta, MatchGrade, Obligation, Open, Opened, Receipt, Request, Response};
+use hie_protocol::message::{
+    Demographics, DocumentMeta, MatchGrade, Obligation, Open, Opened, Receipt, Request, Response,
+};
 use hie_protocol::record::LocatorSecret;
 use hie_protocol::refusal::Refusal;
 use hie_protocol::retrieval::TICKET_LIFE_MS;
@@ -178,7 +180,12 @@ impl Fanout {
     /// Over the finder, this node's own custodian side and the wire.
     #[must_use]
     pub const fn new(finder: Finder, custodian: Custodian, wire: Arc<dyn Wire>, claims: ClaimMaker) -> Self {
-        Self { finder, custodian, wire, claims }
+        Self {
+            finder,
+            custodian,
+            wire,
+            claims,
+        }
     }
 
     /// Asks everybody that was found; the events end with [`AskEvent::Done`].
@@ -218,7 +225,10 @@ impl Fanout {
     async fn timed(&self, org: &OrgId, pointed: &Pointed, asking: &Asking, person: &Demographics) -> (OrgId, Reply) {
         let deadline = Duration::from_millis(CUSTODIAN_DEADLINE_MS);
         let reply = tokio::time::timeout(deadline, self.one(org, pointed, asking, person)).await;
-        (org.clone(), reply.unwrap_or(Reply::Silent(Silence::TimedOut(CUSTODIAN_DEADLINE_MS))))
+        (
+            org.clone(),
+            reply.unwrap_or(Reply::Silent(Silence::TimedOut(CUSTODIAN_DEADLINE_MS))),
+        )
     }
 
     async fn one(&self, org: &OrgId, pointed: &Pointed, asking: &Asking, person: &Demographics) -> Reply {
@@ -232,7 +242,12 @@ impl Fanout {
                 return Reply::Silent(Silence::Misbehaved);
             }
         };
-        let open = Open { claim: Bytes(claim), demographics: person.clone(), handles: pointed.handles.clone(), documents: Vec::new() };
+        let open = Open {
+            claim: Bytes(claim),
+            demographics: person.clone(),
+            handles: pointed.handles.clone(),
+            documents: Vec::new(),
+        };
         match self.wire.send(org.clone(), Request::Open(Box::new(open))).await {
             Ok(Response::Opened(opened)) => self.read(org, *opened, asking),
             Ok(Response::Refused(refusal)) => Reply::Refused(refusal),
@@ -267,7 +282,13 @@ impl Fanout {
     fn read(&self, org: &OrgId, opened: Opened, asking: &Asking) -> Reply {
         let registry = Arc::clone(&self.custodian.registry.borrow());
         let receipt = match Receipt::verify(&opened.receipt.0, &registry) {
-            Ok(receipt) if receipt.log == *org && receipt.correlation == asking.correlation && receipt.audience == self.custodian.me => receipt,
+            Ok(receipt)
+                if receipt.log == *org
+                    && receipt.correlation == asking.correlation
+                    && receipt.audience == self.custodian.me =>
+            {
+                receipt
+            }
             _ => {
                 warn!(%org, "an answer without a receipt of its custodian is not taken");
                 return Reply::Silent(Silence::Misbehaved);

@@ -15,7 +15,7 @@ use hie_node_federation::port::{Outcome, Why};
 use hie_protocol::id::{Correlation, IndexKey, Millis, OrgId, RecordHandle};
 use hie_protocol::message::{Demographics, MatchGrade};
 use hie_protocol::oprf::derive;
-use hie_protocol::record::LocatorSecret;
+use hie_protocol::record::{LocatorSecret, VerifiedRecord};
 use hie_protocol::refusal::Class;
 use hie_protocol::vocabulary::{DocumentClass, Purpose};
 use tracing::warn;
@@ -150,7 +150,9 @@ impl Finder {
             // Holders of the index hold back what a label excludes, emergencies included: a declared emergency
             // asks every member, and each custodian decides.
             let registry = self.registry.borrow();
-            found.custodians.extend(registry.active().map(|member| (member.org.clone(), Pointed::default())));
+            found
+                .custodians
+                .extend(registry.active().map(|member| (member.org.clone(), Pointed::default())));
         }
         let epoch = self.registry.borrow().policy.tokens.epoch;
         let tokens = tokens::ask(&normalise(person), epoch);
@@ -164,7 +166,10 @@ impl Finder {
                 return Ok(found);
             }
         };
-        let keys = outputs.iter().map(|output| IndexKey::new(derive::index_key(output))).collect();
+        let keys = outputs
+            .iter()
+            .map(|output| IndexKey::new(derive::index_key(output)))
+            .collect();
         let records = match self.index.lookup(keys, as_of.plus(INDEX_DEADLINE_MS)).await? {
             Outcome::Complete { records, .. } => records,
             Outcome::Partial { records, silent, .. } => {
@@ -172,55 +177,62 @@ impl Finder {
                 records
             }
         };
-        let mut hits: BTreeMap<OrgId, (Pointed, usize, bool)> = BTreeMap::new();
-        for (token, output) in tokens.iter().zip(&outputs) {
-            let key = IndexKey::new(derive::index_key(output));
-            for record in records.iter().map(hie_protocol::record::VerifiedRecord::record).filter(|record| record.key == key) {
-                let Some(secret) = open_pointer(output, record) else {
-                    warn!(owner = %record.owner, "a pointer does not open under its own token");
-                    continue;
-                };
-                let (pointed, count, strong) = hits.entry(record.owner.clone()).or_default();
-                pointed.handles.push(record.handle);
-                pointed.classes.extend(secret.classes);
-                pointed.years = join(pointed.years, secret.years);
-                pointed.record_keys.insert(secret.record_key);
-                *count += 1;
-                *strong |= token.kind.is_strong();
-            }
-        }
-        for (org, (mut pointed, count, strong)) in hits {
-            if strong || count >= 2 {
-                pointed.handles.truncate(HANDLES_MAX);
-                found.custodians.insert(org, pointed);
-            }
-        }
+        found.custodians.extend(worth_asking(&tokens, &outputs, &records));
         Ok(found)
     }
 
     /// The outputs, or who of the authorities is silent.
-    async fn outputs(&self, asking: &Asking, tokens: &[Token]) -> Result<Result<Vec<Output>, Vec<(OrgId, Why)>>, FindError> {
+    async fn outputs(
+        &self,
+        asking: &Asking,
+        tokens: &[Token],
+    ) -> Result<Result<Vec<Output>, Vec<(OrgId, Why)>>, FindError> {
         let inputs = tokens.iter().map(|token| token.input.as_bytes().to_vec()).collect();
         let deadline = std::time::Duration::from_millis(TOKENS_DEADLINE_MS);
         match tokio::time::timeout(deadline, self.tokens.evaluate(asking, inputs)).await {
             Ok(Ok(outputs)) => Ok(Ok(outputs)),
-            Ok(Err(TokenError::TooFew { silent, .. })) => Ok(Err(silent.into_iter().map(|org| (org, Why::NoAnswer)).collect())),
+            Ok(Err(TokenError::TooFew { silent, .. })) => {
+                Ok(Err(silent.into_iter().map(|org| (org, Why::NoAnswer)).collect()))
+            }
             Ok(Err(error)) => Err(error.into()),
             Err(_) => {
                 let registry = self.registry.borrow();
-                let others = registry.policy.tokens.authorities.iter().filter(|authority| authority.org != self.me);
-                Ok(Err(others.map(|authority| (authority.org.clone(), Why::NoAnswer)).collect()))
+                let others = registry
+                    .policy
+                    .tokens
+                    .authorities
+                    .iter()
+                    .filter(|authority| authority.org != self.me);
+                Ok(Err(others
+                    .map(|authority| (authority.org.clone(), Why::NoAnswer))
+                    .collect()))
             }
         }
     }
 
     /// What the locators of some custodians say, for the gaps of an answer: what a silent one holds.
     /// Errors: [`IndexError`].
-    pub async fn locators(&self, found: &Found, orgs: &[OrgId]) -> Result<BTreeMap<OrgId, Vec<LocatorSecret>>, IndexError> {
+    pub async fn locators(
+        &self,
+        found: &Found,
+        orgs: &[OrgId],
+    ) -> Result<BTreeMap<OrgId, Vec<LocatorSecret>>, IndexError> {
         let mut keys: BTreeMap<IndexKey, [u8; 32]> = BTreeMap::new();
-        for pointed in found.custodians.iter().filter(|(org, _)| orgs.contains(org)).map(|(_, pointed)| pointed) {
-            let record_keys = pointed.record_keys.iter().filter_map(|key| <[u8; 32]>::try_from(key.as_slice()).ok());
-            keys.extend(record_keys.take(RECORD_KEYS_MAX).map(|key| (IndexKey::new(derive::locator_key(&key)), key)));
+        for pointed in found
+            .custodians
+            .iter()
+            .filter(|(org, _)| orgs.contains(org))
+            .map(|(_, pointed)| pointed)
+        {
+            let record_keys = pointed
+                .record_keys
+                .iter()
+                .filter_map(|key| <[u8; 32]>::try_from(key.as_slice()).ok());
+            keys.extend(
+                record_keys
+                    .take(RECORD_KEYS_MAX)
+                    .map(|key| (IndexKey::new(derive::locator_key(&key)), key)),
+            );
         }
         let mut held: BTreeMap<OrgId, Vec<LocatorSecret>> = BTreeMap::new();
         if keys.is_empty() {
@@ -242,7 +254,9 @@ impl Finder {
     /// The question in the log, durable before anything is asked. Blocks for one sync.
     fn record(&self, asking: &Asking, person: &Demographics, now: Millis) -> Result<(), FindError> {
         let candidates = self.patients.identify(person)?;
-        let own = candidates.iter().find(|candidate| candidate.verdict.grade == Some(MatchGrade::Certain));
+        let own = candidates
+            .iter()
+            .find(|candidate| candidate.verdict.grade == Some(MatchGrade::Certain));
         let actor = Actor {
             org: self.me.clone(),
             node: None,
@@ -250,7 +264,11 @@ impl Finder {
             user_name: asking.user_name.clone(),
             role: asking.role,
         };
-        let kind = if asking.break_glass.is_some() { EventKind::EmergencyDeclared } else { EventKind::QuestionAsked };
+        let kind = if asking.break_glass.is_some() {
+            EventKind::EmergencyDeclared
+        } else {
+            EventKind::QuestionAsked
+        };
         let mut event = AuditEvent::new(kind, now, asking.correlation, actor);
         event.purpose = Some(asking.purpose);
         event.patient = own.map(|candidate| self.audit.patient_ref(candidate.person.key));
@@ -259,6 +277,38 @@ impl Finder {
         let _receipt = self.audit.append_one(event)?;
         Ok(())
     }
+}
+
+/// The custodians that a strong token or two weak ones lead to.
+fn worth_asking(tokens: &[Token], outputs: &[Output], records: &[VerifiedRecord]) -> BTreeMap<OrgId, Pointed> {
+    let mut hits: BTreeMap<OrgId, (Pointed, usize, bool)> = BTreeMap::new();
+    for (token, output) in tokens.iter().zip(outputs) {
+        let key = IndexKey::new(derive::index_key(output));
+        for record in records
+            .iter()
+            .map(VerifiedRecord::record)
+            .filter(|record| record.key == key)
+        {
+            let Some(secret) = open_pointer(output, record) else {
+                warn!(owner = %record.owner, "a pointer does not open under its own token");
+                continue;
+            };
+            let (pointed, count, strong) = hits.entry(record.owner.clone()).or_default();
+            pointed.handles.push(record.handle);
+            pointed.classes.extend(secret.classes);
+            pointed.years = join(pointed.years, secret.years);
+            pointed.record_keys.insert(secret.record_key);
+            *count += 1;
+            *strong |= token.kind.is_strong();
+        }
+    }
+    hits.into_iter()
+        .filter(|(_, (_, count, strong))| *strong || *count >= 2)
+        .map(|(org, (mut pointed, _, _))| {
+            pointed.handles.truncate(HANDLES_MAX);
+            (org, pointed)
+        })
+        .collect()
 }
 
 fn join(one: Option<(u16, u16)>, other: Option<(u16, u16)>) -> Option<(u16, u16)> {

@@ -58,9 +58,17 @@ pub struct Lane {
 
 /// What a ticket opened, ready to stream.
 enum Opened {
-    One { header: Header, released: Released },
+    One {
+        header: Header,
+        released: Released,
+    },
     Manifest(Header),
-    Instances { session: Arc<Session>, first: u32, from: u64, rest: bool },
+    Instances {
+        session: Arc<Session>,
+        first: u32,
+        from: u64,
+        rest: bool,
+    },
 }
 
 enum Stop {
@@ -164,7 +172,11 @@ impl Lane {
         let nothing = || Stop::Refused(Refusal::NothingHere);
         let now = self.custodian.clock.now();
         let active = self.custodian.org_of(&node);
-        let granted = self.custodian.tickets.find(&ask.ticket, &node, now).ok_or_else(nothing)?;
+        let granted = self
+            .custodian
+            .tickets
+            .find(&ask.ticket, &node, now)
+            .ok_or_else(nothing)?;
         if active.as_ref() != Some(&granted.asker.org) {
             return Err(nothing());
         }
@@ -177,8 +189,12 @@ impl Lane {
             return instances(session, first, ask.from, rest);
         }
         let (custodian, wanted) = (self.custodian.clone(), granted.clone());
-        let Some((entry, permit, receipt)) = blocking(move || custodian.release_under(&wanted)).await? else { return Err(nothing()) };
-        let signed = receipt.sign(&granted.asker.org, granted.asker.purpose, &*self.custodian.signer).map_err(ServeError::from)?;
+        let Some((entry, permit, receipt)) = blocking(move || custodian.release_under(&wanted)).await? else {
+            return Err(nothing());
+        };
+        let signed = receipt
+            .sign(&granted.asker.org, granted.asker.purpose, &*self.custodian.signer)
+            .map_err(ServeError::from)?;
         let signed = WireBytes(signed);
         if entry.place == Place::Study {
             let study = self.door.open_study(permit, receipt, &entry).await?;
@@ -190,13 +206,21 @@ impl Lane {
             return Err(nothing());
         }
         let released = self.door.open(permit, receipt, &entry, ask.from).await?;
-        Ok(Opened::One { header: header(Item::Document, signed, &released), released })
+        Ok(Opened::One {
+            header: header(Item::Document, signed, &released),
+            released,
+        })
     }
 }
 
 fn instances(session: Arc<Session>, first: Option<u32>, from: u64, rest: bool) -> Result<Opened, Stop> {
     match first {
-        Some(first) if usize::try_from(first).is_ok_and(|first| first < session.study.len()) => Ok(Opened::Instances { session, first, from, rest }),
+        Some(first) if usize::try_from(first).is_ok_and(|first| first < session.study.len()) => Ok(Opened::Instances {
+            session,
+            first,
+            from,
+            rest,
+        }),
         Some(_) => Err(Stop::Refused(Refusal::NothingHere)),
         None => {
             let manifest = session.study.manifest().clone();
@@ -257,13 +281,21 @@ impl Custodian {
     fn release_under(&self, granted: &Granted) -> Result<Option<(Entry, Permit, Receipt)>, ServeError> {
         let asker = &granted.asker;
         let now = self.clock.now();
-        let Some(entry) = self.records.entry(&granted.document)?.filter(|entry| !entry.superseded) else { return Ok(None) };
+        let Some(entry) = self.records.entry(&granted.document)?.filter(|entry| !entry.superseded) else {
+            return Ok(None);
+        };
         let policy = self.policies.of(entry.patient)?;
         let region = rules(&self.registry.borrow().policy);
         let actor = if asker.org == self.me {
             self.own_actor(asker)
         } else {
-            Actor { org: asker.org.clone(), node: Some(granted.node), user: asker.user.clone(), user_name: asker.user_name.clone(), role: asker.role }
+            Actor {
+                org: asker.org.clone(),
+                node: Some(granted.node),
+                user: asker.user.clone(),
+                user_name: asker.user_name.clone(),
+                role: asker.role,
+            }
         };
         let kind = match (asker.org == self.me, asker.purpose) {
             (_, Purpose::BreakGlass) => EventKind::EmergencyUsed,
@@ -274,7 +306,10 @@ impl Custodian {
         event.purpose = Some(asker.purpose);
         event.patient = Some(self.audit.patient_ref(entry.patient));
         event.documents = vec![entry.id()];
-        event.counterpart = (asker.org != self.me).then(|| Counterpart { org: asker.org.clone(), entry: None });
+        event.counterpart = (asker.org != self.me).then(|| Counterpart {
+            org: asker.org.clone(),
+            entry: None,
+        });
         event.emergency = asker.break_glass.clone();
         match decide_for(&policy, &region, asker, &entry, &self.me, now) {
             Decision::Permitted(permit) => {

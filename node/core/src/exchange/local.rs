@@ -59,11 +59,23 @@ impl Local {
 
     fn granted(&self, asker: &Asker, document: DocumentId, correlation: Correlation) -> Granted {
         let now = self.custodian.clock.now();
-        Granted { node: self.custodian.signer.node(), document, asker: asker.clone(), correlation, expires: now }
+        Granted {
+            node: self.custodian.signer.node(),
+            document,
+            asker: asker.clone(),
+            correlation,
+            expires: now,
+        }
     }
 
     /// Opens a document from byte `from` on. Errors: [`LocalError`].
-    pub async fn open(&self, asker: &Asker, document: DocumentId, correlation: Correlation, from: u64) -> Result<Released, LocalError> {
+    pub async fn open(
+        &self,
+        asker: &Asker,
+        document: DocumentId,
+        correlation: Correlation,
+        from: u64,
+    ) -> Result<Released, LocalError> {
         let granted = self.granted(asker, document, correlation);
         let custodian = self.custodian.clone();
         let keys = blocking(move || custodian.release_own(&granted)).await?;
@@ -72,7 +84,12 @@ impl Local {
     }
 
     /// Opens a study: one audit entry for all of its instances. Errors: [`LocalError`].
-    pub async fn study(&self, asker: &Asker, document: DocumentId, correlation: Correlation) -> Result<ReleasedStudy, LocalError> {
+    pub async fn study(
+        &self,
+        asker: &Asker,
+        document: DocumentId,
+        correlation: Correlation,
+    ) -> Result<ReleasedStudy, LocalError> {
         let granted = self.granted(asker, document, correlation);
         let custodian = self.custodian.clone();
         let keys = blocking(move || custodian.release_own(&granted)).await?;

@@ -120,20 +120,43 @@ impl fmt::Debug for Retriever {
 impl Retriever {
     /// Over the bulk lanes.
     #[must_use]
-    pub fn new(me: OrgId, lanes: Arc<dyn Lanes>, audit: Arc<AuditLog>, registry: RegistryView, clock: Arc<dyn Clock>) -> Self {
-        Self { inner: Arc::new(Inner { me, lanes, audit, registry, clock, recorded: Mutex::default() }) }
+    pub fn new(
+        me: OrgId,
+        lanes: Arc<dyn Lanes>,
+        audit: Arc<AuditLog>,
+        registry: RegistryView,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                me,
+                lanes,
+                audit,
+                registry,
+                clock,
+                recorded: Mutex::default(),
+            }),
+        }
     }
 
     /// A document from byte `from` on. Errors: [`RetrieveError`].
-    pub async fn document(&self, asking: &Asking, remote: &RemoteDocument, from: u64) -> Result<Fetched, RetrieveError> {
+    pub async fn document(
+        &self,
+        asking: &Asking,
+        remote: &RemoteDocument,
+        from: u64,
+    ) -> Result<Fetched, RetrieveError> {
         self.item(asking, remote, Item::Document, from).await
     }
 
     /// The manifest of a study. Errors: [`RetrieveError`].
     pub async fn manifest(&self, asking: &Asking, remote: &RemoteDocument) -> Result<StudyManifest, RetrieveError> {
         let (header, _frames) = self.inner.begin(asking, remote, Item::Document, 0).await?;
-        let manifest = header.manifest.ok_or(RetrieveError::Protocol("a study without a manifest"))?;
-        let encoded = hie_protocol::cbor::encode(&manifest).map_err(|_| RetrieveError::Protocol("a manifest that cannot be encoded"))?;
+        let manifest = header
+            .manifest
+            .ok_or(RetrieveError::Protocol("a study without a manifest"))?;
+        let encoded = hie_protocol::cbor::encode(&manifest)
+            .map_err(|_| RetrieveError::Protocol("a manifest that cannot be encoded"))?;
         if digest(&encoded) != header.hash {
             return Err(RetrieveError::Hash);
         }
@@ -144,11 +167,23 @@ impl Retriever {
     }
 
     /// One instance of a study from byte `from` on. Errors: [`RetrieveError`].
-    pub async fn instance(&self, asking: &Asking, remote: &RemoteDocument, index: u32, from: u64) -> Result<Fetched, RetrieveError> {
+    pub async fn instance(
+        &self,
+        asking: &Asking,
+        remote: &RemoteDocument,
+        index: u32,
+        from: u64,
+    ) -> Result<Fetched, RetrieveError> {
         self.item(asking, remote, Item::Instance(index), from).await
     }
 
-    async fn item(&self, asking: &Asking, remote: &RemoteDocument, item: Item, from: u64) -> Result<Fetched, RetrieveError> {
+    async fn item(
+        &self,
+        asking: &Asking,
+        remote: &RemoteDocument,
+        item: Item,
+        from: u64,
+    ) -> Result<Fetched, RetrieveError> {
         let (header, frames) = self.inner.begin(asking, remote, item, from).await?;
         if header.item != item || header.from != from || from > header.size {
             return Err(RetrieveError::Protocol("an answer to another ask"));
@@ -157,14 +192,26 @@ impl Retriever {
         if promised.is_some_and(|promised| promised != header.hash) {
             return Err(RetrieveError::Hash);
         }
-        let stream = resumed(Arc::clone(&self.inner), asking.clone(), remote.clone(), header.clone(), frames);
+        let stream = resumed(
+            Arc::clone(&self.inner),
+            asking.clone(),
+            remote.clone(),
+            header.clone(),
+            frames,
+        );
         Ok(Fetched { header, stream })
     }
 
     /// All instances of a study from the `first` on, in viewing order, as one stream; a broken transfer goes
     /// on at the byte where it stopped. Errors: [`RetrieveError`], also inside the stream.
     #[must_use]
-    pub fn study(&self, asking: Asking, remote: RemoteDocument, first: u32, count: u32) -> BoxStream<'static, Result<StudyPiece, RetrieveError>> {
+    pub fn study(
+        &self,
+        asking: Asking,
+        remote: RemoteDocument,
+        first: u32,
+        count: u32,
+    ) -> BoxStream<'static, Result<StudyPiece, RetrieveError>> {
         let retriever = self.clone();
         async_stream::try_stream! {
             let mut index = first;
@@ -231,7 +278,11 @@ impl Retriever {
 }
 
 fn again(resumes: u32, failure: WireFailure) -> Result<u32, RetrieveError> {
-    if resumes < RESUMES_MAX && failure != WireFailure::Misbehaved { Ok(resumes + 1) } else { Err(failure.into()) }
+    if resumes < RESUMES_MAX && failure != WireFailure::Misbehaved {
+        Ok(resumes + 1)
+    } else {
+        Err(failure.into())
+    }
 }
 
 fn grown(offset: u64, bytes: &Bytes, size: u64) -> Result<u64, RetrieveError> {
@@ -239,18 +290,32 @@ fn grown(offset: u64, bytes: &Bytes, size: u64) -> Result<u64, RetrieveError> {
         return Err(RetrieveError::Protocol("a chunk over its limit"));
     }
     let after = offset.saturating_add(bytes.len() as u64);
-    if after > size { Err(RetrieveError::Protocol("more bytes than promised")) } else { Ok(after) }
+    if after > size {
+        Err(RetrieveError::Protocol("more bytes than promised"))
+    } else {
+        Ok(after)
+    }
 }
 
 fn verify(offset: u64, hash: Sha256, header: &Header) -> Result<(), RetrieveError> {
     if offset != header.size {
         return Err(RetrieveError::Protocol("fewer bytes than promised"));
     }
-    if ContentHash::new(hash.finalize().into()) == header.hash { Ok(()) } else { Err(RetrieveError::Hash) }
+    if ContentHash::new(hash.finalize().into()) == header.hash {
+        Ok(())
+    } else {
+        Err(RetrieveError::Hash)
+    }
 }
 
 /// The bytes of one item, taken up again after a break, the hash running through all of it.
-fn resumed(inner: Arc<Inner>, asking: Asking, remote: RemoteDocument, header: Header, frames: Frames) -> BoxStream<'static, Result<Bytes, RetrieveError>> {
+fn resumed(
+    inner: Arc<Inner>,
+    asking: Asking,
+    remote: RemoteDocument,
+    header: Header,
+    frames: Frames,
+) -> BoxStream<'static, Result<Bytes, RetrieveError>> {
     async_stream::try_stream! {
         let mut frames = frames;
         let mut offset = header.from;
@@ -289,8 +354,24 @@ fn resumed(inner: Arc<Inner>, asking: Asking, remote: RemoteDocument, header: He
 
 impl Inner {
     /// Sends an ask, verifies the receipt in the header, and records the disclosure here.
-    async fn begin(self: &Arc<Self>, asking: &Asking, remote: &RemoteDocument, item: Item, from: u64) -> Result<(Header, Frames), RetrieveError> {
-        let mut frames = self.lanes.ask(remote.org.clone(), Ask { ticket: remote.ticket, item, from }).await?;
+    async fn begin(
+        self: &Arc<Self>,
+        asking: &Asking,
+        remote: &RemoteDocument,
+        item: Item,
+        from: u64,
+    ) -> Result<(Header, Frames), RetrieveError> {
+        let mut frames = self
+            .lanes
+            .ask(
+                remote.org.clone(),
+                Ask {
+                    ticket: remote.ticket,
+                    item,
+                    from,
+                },
+            )
+            .await?;
         let header = match frames.next().await {
             Some(Ok(Frame::Header(header))) => *header,
             Some(Ok(Frame::Refused(refusal))) => return Err(RetrieveError::Refused(refusal)),
@@ -299,8 +380,10 @@ impl Inner {
             None => return Err(WireFailure::Unreachable.into()),
         };
         let registry = Arc::clone(&self.registry.borrow());
-        let receipt = Receipt::verify(&header.receipt.0, &registry).map_err(|_| RetrieveError::Protocol("a receipt that nobody signed"))?;
-        let fits = receipt.log == remote.org && receipt.audience == self.me && receipt.correlation == remote.correlation;
+        let receipt = Receipt::verify(&header.receipt.0, &registry)
+            .map_err(|_| RetrieveError::Protocol("a receipt that nobody signed"))?;
+        let fits =
+            receipt.log == remote.org && receipt.audience == self.me && receipt.correlation == remote.correlation;
         if !fits {
             return Err(RetrieveError::Protocol("a receipt for something else"));
         }
@@ -322,10 +405,21 @@ impl Inner {
             user_name: asking.user_name.clone(),
             role: asking.role,
         };
-        let mut event = AuditEvent::new(EventKind::DisclosureReceived, self.clock.now(), remote.correlation, actor);
+        let mut event = AuditEvent::new(
+            EventKind::DisclosureReceived,
+            self.clock.now(),
+            remote.correlation,
+            actor,
+        );
         event.purpose = Some(asking.purpose);
         event.documents = vec![remote.meta.id];
-        event.counterpart = Some(Counterpart { org: remote.org.clone(), entry: Some(CounterpartEntry { index: receipt.index, leaf: receipt.leaf }) });
+        event.counterpart = Some(Counterpart {
+            org: remote.org.clone(),
+            entry: Some(CounterpartEntry {
+                index: receipt.index,
+                leaf: receipt.leaf,
+            }),
+        });
         event.emergency = asking.break_glass.clone();
         let _receipt = self.audit.append_one(event)?;
         let mut recorded = self.recorded();

@@ -118,7 +118,12 @@ impl Server {
     /// A server over the custodian's side.
     #[must_use]
     pub fn new(custodian: Custodian, gate: ClaimGate, authority: Option<Arc<Authority>>, index: IndexHandle) -> Self {
-        Self { custodian, gate, authority, index }
+        Self {
+            custodian,
+            gate,
+            authority,
+            index,
+        }
     }
 
     /// Answers a request that came over the channel of `node`. `Hello`, `Registry` and `RegistryPush` are the
@@ -134,7 +139,9 @@ impl Server {
                 }
             }
             Request::Evaluate { claim, epoch, blinded } => {
-                let Some(authority) = self.authority.clone() else { return Response::Refused(Refusal::NotOffered) };
+                let Some(authority) = self.authority.clone() else {
+                    return Response::Refused(Refusal::NotOffered);
+                };
                 let claim = match self.gate.take(&claim.0, &node) {
                     Ok(claim) => claim,
                     Err(refusal) => return Response::Refused(refusal),
@@ -149,7 +156,9 @@ impl Server {
                 let server = Arc::clone(self);
                 blocking(move || server.custodian.open(node, &claim, &open)).await
             }
-            Request::Hello { .. } | Request::Registry { .. } | Request::RegistryPush { .. } => Response::Refused(Refusal::NotOffered),
+            Request::Hello { .. } | Request::Registry { .. } | Request::RegistryPush { .. } => {
+                Response::Refused(Refusal::NotOffered)
+            }
         }
     }
 }
@@ -211,18 +220,29 @@ impl Custodian {
     fn open(&self, node: NodeKey, claim: &Claim, open: &Open) -> Response {
         let asker = Asker::of_claim(claim);
         let actor = Actor::of_claim(claim);
-        let opened = self.answer(&asker, &open.demographics, |entry| open.documents.is_empty() || open.documents.contains(&entry.id()));
+        let opened = self.answer(&asker, &open.demographics, |entry| {
+            open.documents.is_empty() || open.documents.contains(&entry.id())
+        });
         match opened.and_then(|answer| self.release(node, &asker, actor, claim.correlation, answer)) {
             Ok(opened) => Response::Opened(Box::new(opened)),
             Err(failed) => {
                 error!(error = %failed, "a question of another organisation cannot be answered");
-                Response::Refused(if failed.class() == Class::Unavailable { Refusal::Busy } else { Refusal::Failed })
+                Response::Refused(if failed.class() == Class::Unavailable {
+                    Refusal::Busy
+                } else {
+                    Refusal::Failed
+                })
             }
         }
     }
 
     /// The same answer for a user of this organisation. Blocks for one sync. Errors: [`ServeError`].
-    pub fn open_own(&self, asker: &Asker, demographics: &Demographics, correlation: Correlation) -> Result<Opened, ServeError> {
+    pub fn open_own(
+        &self,
+        asker: &Asker,
+        demographics: &Demographics,
+        correlation: Correlation,
+    ) -> Result<Opened, ServeError> {
         let answer = self.answer(asker, demographics, |_| true)?;
         let node = self.signer.node();
         let actor = self.own_actor(asker);
@@ -232,19 +252,35 @@ impl Custodian {
     /// A user of this organisation in the audit log.
     #[must_use]
     pub fn own_actor(&self, asker: &Asker) -> Actor {
-        Actor { org: self.me.clone(), node: None, user: asker.user.clone(), user_name: asker.user_name.clone(), role: asker.role }
+        Actor {
+            org: self.me.clone(),
+            node: None,
+            user: asker.user.clone(),
+            user_name: asker.user_name.clone(),
+            role: asker.role,
+        }
     }
 
-    fn answer(&self, asker: &Asker, demographics: &Demographics, wanted: impl Fn(&Entry) -> bool) -> Result<Answer, ServeError> {
+    fn answer(
+        &self,
+        asker: &Asker,
+        demographics: &Demographics,
+        wanted: impl Fn(&Entry) -> bool,
+    ) -> Result<Answer, ServeError> {
         let now = self.clock.now();
         let candidates = self.patients.identify(demographics)?;
-        let Some(best) = candidates.first() else { return Ok(Answer::nothing()) };
+        let Some(best) = candidates.first() else {
+            return Ok(Answer::nothing());
+        };
         match best.verdict.grade {
             Some(MatchGrade::Certain) => self.certain(asker, best, wanted, now),
             Some(MatchGrade::Probable) => {
                 for candidate in &candidates {
                     if self.may_hint(asker, candidate.person.key, now)? {
-                        return Ok(Answer { matched: Some(MatchGrade::Probable), ..Answer::nothing() });
+                        return Ok(Answer {
+                            matched: Some(MatchGrade::Probable),
+                            ..Answer::nothing()
+                        });
                     }
                 }
                 Ok(Answer::nothing())
@@ -260,17 +296,38 @@ impl Custodian {
             return Ok(false);
         }
         let region = rules(&self.registry.borrow().policy);
-        let permitted = |entry: &Entry| matches!(decide_for(&policy, &region, asker, entry, &self.me, now), Decision::Permitted(_));
+        let permitted = |entry: &Entry| {
+            matches!(
+                decide_for(&policy, &region, asker, entry, &self.me, now),
+                Decision::Permitted(_)
+            )
+        };
         Ok(self.records.of_patient(patient)?.iter().any(permitted))
     }
 
-    fn certain(&self, asker: &Asker, found: &Candidate, wanted: impl Fn(&Entry) -> bool, now: Millis) -> Result<Answer, ServeError> {
+    fn certain(
+        &self,
+        asker: &Asker,
+        found: &Candidate,
+        wanted: impl Fn(&Entry) -> bool,
+        now: Millis,
+    ) -> Result<Answer, ServeError> {
         let patient = found.person.key;
         let policy = self.policies.of(patient)?;
         let registry = Arc::clone(&self.registry.borrow());
         let region = rules(&registry.policy);
-        let mut answer = Answer { patient: Some(patient), epoch: policy.epoch, ..Answer::nothing() };
-        for entry in self.records.of_patient(patient)?.into_iter().filter(wanted).take(GRANTS_MAX) {
+        let mut answer = Answer {
+            patient: Some(patient),
+            epoch: policy.epoch,
+            ..Answer::nothing()
+        };
+        for entry in self
+            .records
+            .of_patient(patient)?
+            .into_iter()
+            .filter(wanted)
+            .take(GRANTS_MAX)
+        {
             match decide_for(&policy, &region, asker, &entry, &self.me, now) {
                 Decision::Permitted(permit) => {
                     answer.obligations.extend_from_slice(permit.obligations());
@@ -279,7 +336,8 @@ impl Custodian {
                 }
                 Decision::Denied(denial) => {
                     answer.reasons.extend(reasons_of(&denial));
-                    answer.more_on_emergency |= registry.policy.break_glass.tell_withheld && denial.opened_by_break_glass;
+                    answer.more_on_emergency |=
+                        registry.policy.break_glass.tell_withheld && denial.opened_by_break_glass;
                 }
             }
         }
@@ -295,15 +353,31 @@ impl Custodian {
     }
 
     /// Audit first, then tickets: nothing of the answer leaves before its entry is durable.
-    fn release(&self, node: NodeKey, asker: &Asker, actor: Actor, correlation: Correlation, answer: Answer) -> Result<Opened, ServeError> {
+    fn release(
+        &self,
+        node: NodeKey,
+        asker: &Asker,
+        actor: Actor,
+        correlation: Correlation,
+        answer: Answer,
+    ) -> Result<Opened, ServeError> {
         let now = self.clock.now();
         let receipt = self.record(asker, actor, correlation, &answer, now)?;
         let receipt = Bytes(receipt.sign(&asker.org, asker.purpose, &*self.signer)?);
         let mut grants = Vec::with_capacity(answer.granted.len());
         for entry in answer.granted {
-            let granted = Granted { node, document: entry.id(), asker: asker.clone(), correlation, expires: now.plus(TICKET_LIFE_MS) };
+            let granted = Granted {
+                node,
+                document: entry.id(),
+                asker: asker.clone(),
+                correlation,
+                expires: now.plus(TICKET_LIFE_MS),
+            };
             match self.tickets.mint(granted, now, &*self.random)? {
-                Some(ticket) => grants.push(Grant { document: entry.meta, ticket }),
+                Some(ticket) => grants.push(Grant {
+                    document: entry.meta,
+                    ticket,
+                }),
                 None => warn!("too many tickets are in force; a document is left out"),
             }
         }
@@ -313,20 +387,42 @@ impl Custodian {
             grants,
             more_on_emergency: answer.more_on_emergency,
             obligations: answer.obligations,
-            epoch: if answer.matched.is_some() { answer.epoch } else { ConsentEpoch(0) },
+            epoch: if answer.matched.is_some() {
+                answer.epoch
+            } else {
+                ConsentEpoch(0)
+            },
             receipt,
         })
     }
 
-    fn record(&self, asker: &Asker, actor: Actor, correlation: Correlation, answer: &Answer, now: Millis) -> Result<receipt::Receipt, ServeError> {
+    fn record(
+        &self,
+        asker: &Asker,
+        actor: Actor,
+        correlation: Correlation,
+        answer: &Answer,
+        now: Millis,
+    ) -> Result<receipt::Receipt, ServeError> {
         let emergency = asker.purpose == Purpose::BreakGlass && !answer.granted.is_empty();
-        let kind = if emergency { EventKind::EmergencyUsed } else { EventKind::QuestionAnswered };
+        let kind = if emergency {
+            EventKind::EmergencyUsed
+        } else {
+            EventKind::QuestionAnswered
+        };
         let mut event = AuditEvent::new(kind, now, correlation, actor);
         event.purpose = Some(asker.purpose);
         event.patient = answer.patient.map(|patient| self.audit.patient_ref(patient));
         event.documents = answer.granted.iter().map(Entry::id).collect();
-        event.outcome = if answer.granted.is_empty() && answer.patient.is_some() { Outcome::Denied } else { Outcome::Success };
-        event.counterpart = (asker.org != self.me).then(|| Counterpart { org: asker.org.clone(), entry: None });
+        event.outcome = if answer.granted.is_empty() && answer.patient.is_some() {
+            Outcome::Denied
+        } else {
+            Outcome::Success
+        };
+        event.counterpart = (asker.org != self.me).then(|| Counterpart {
+            org: asker.org.clone(),
+            entry: None,
+        });
         event.basis = answer.basis.clone();
         event.reasons = answer.reasons.clone();
         event.emergency = asker.break_glass.clone();

@@ -58,12 +58,18 @@ async fn read(org: &Org, asking: &Asking, remote: &RemoteDocument) -> Result<Vec
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spec_x_find_a_question_is_answered_by_everybody_who_holds() {
     let world = World::new();
-    world.b().hold(&robert(), &[("n1", b"from B"), ("n2", &[7; 300_000])]).await;
+    world
+        .b()
+        .hold(&robert(), &[("n1", b"from B"), ("n2", &[7; 300_000])])
+        .await;
     world.c().hold(&robert(), &[("n1", b"from C")]).await;
     world.publish().await;
     let asked = asking(1, Purpose::Treatment);
     let events = world.a().ask(&asked, &robert()).await;
-    assert!(matches!(completeness(&events), Completeness::Complete { .. }), "{events:?}");
+    assert!(
+        matches!(completeness(&events), Completeness::Complete { .. }),
+        "{events:?}"
+    );
     let replies = replies(&events);
     assert!(matches!(replies[&world.a().id], Reply::NoRecord { .. }));
     let from_b = granted(&replies[&world.b().id]);
@@ -98,8 +104,14 @@ async fn spec_x_partial_names_exactly_the_silent() {
         whole => panic!("{whole:?}"),
     }
     assert_eq!(granted(&replies(&events)[&world.b().id]).len(), 1);
-    let Some(AskEvent::Done { held, .. }) = events.last() else { panic!("no end") };
-    assert_eq!(held[&world.c().id].len(), 1, "the locators say what the silent one holds");
+    let Some(AskEvent::Done { held, .. }) = events.last() else {
+        panic!("no end")
+    };
+    assert_eq!(
+        held[&world.c().id].len(),
+        1,
+        "the locators say what the silent one holds"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -113,14 +125,35 @@ async fn spec_x_uniform_an_excluded_organisation_sees_nothing() {
     world.b().exclude(patient, &world.a().id);
     // At once, before the index knows: the same answer as where nothing is known, and the old ticket is worth nothing.
     let events = world.a().ask(&asking(2, Purpose::Treatment), &robert()).await;
-    assert!(matches!(replies(&events)[&world.b().id], Reply::NoRecord { more_on_emergency: false }), "{events:?}");
+    assert!(
+        matches!(
+            replies(&events)[&world.b().id],
+            Reply::NoRecord {
+                more_on_emergency: false
+            }
+        ),
+        "{events:?}"
+    );
     let refused = read(world.a(), &asked, &before[0]).await.unwrap_err();
-    assert!(matches!(refused, RetrieveError::Refused(Refusal::NothingHere)), "{refused}");
+    assert!(
+        matches!(refused, RetrieveError::Refused(Refusal::NothingHere)),
+        "{refused}"
+    );
     // And behind the index: nothing points to B any more for A, but still for C.
     world.publish().await;
-    let found = world.a().finder.find(&asking(3, Purpose::Treatment), &robert()).await.unwrap();
+    let found = world
+        .a()
+        .finder
+        .find(&asking(3, Purpose::Treatment), &robert())
+        .await
+        .unwrap();
     assert!(!found.custodians.contains_key(&world.b().id));
-    let found = world.c().finder.find(&asking(4, Purpose::Treatment), &robert()).await.unwrap();
+    let found = world
+        .c()
+        .finder
+        .find(&asking(4, Purpose::Treatment), &robert())
+        .await
+        .unwrap();
     assert!(found.custodians.contains_key(&world.b().id));
 }
 
@@ -131,12 +164,21 @@ async fn spec_x_emergency_opens_with_obligations_and_entries_on_both_sides() {
     world.b().exclude(patient, &world.a().id);
     world.publish().await;
     let mut asked = asking(5, Purpose::BreakGlass);
-    asked.break_glass = Some(BreakGlass { reason: BreakGlassReason::LifeAtRisk, words: "unconscious".into(), declared: world.clock.now() });
+    asked.break_glass = Some(BreakGlass {
+        reason: BreakGlassReason::LifeAtRisk,
+        words: "unconscious".into(),
+        declared: world.clock.now(),
+    });
     let events = world.a().ask(&asked, &robert()).await;
     let reply = replies(&events)[&world.b().id].clone();
-    let Reply::Opened(opening) = reply else { panic!("{reply:?}") };
+    let Reply::Opened(opening) = reply else {
+        panic!("{reply:?}")
+    };
     let (documents, obligations) = (&opening.documents, &opening.obligations);
-    assert!(obligations.contains(&Obligation::Review) && obligations.contains(&Obligation::NotifyPatient), "{obligations:?}");
+    assert!(
+        obligations.contains(&Obligation::Review) && obligations.contains(&Obligation::NotifyPatient),
+        "{obligations:?}"
+    );
     assert_eq!(read(world.a(), &asked, &documents[0]).await.unwrap(), b"from B");
     let declared = world.a().entries(EventKind::EmergencyDeclared);
     let used = world.b().entries(EventKind::EmergencyUsed);
@@ -173,10 +215,22 @@ async fn spec_x_claim_a_replay_is_refused() {
     world.publish().await;
     world.a().ask(&asking(1, Purpose::Treatment), &robert()).await;
     let (to, from, request) = world.net.seen.lock().unwrap()[0].clone();
-    assert_eq!(world.net.deliver(&to, from, request.clone()).await, Response::Refused(Refusal::Claim), "used twice");
+    assert_eq!(
+        world.net.deliver(&to, from, request.clone()).await,
+        Response::Refused(Refusal::Claim),
+        "used twice"
+    );
     let other = world.c().node;
-    assert_eq!(world.net.deliver(&to, other, request.clone()).await, Response::Refused(Refusal::Claim), "another channel");
-    assert_eq!(world.net.deliver(&world.c().id, from, request).await, Response::Refused(Refusal::Claim), "another custodian");
+    assert_eq!(
+        world.net.deliver(&to, other, request.clone()).await,
+        Response::Refused(Refusal::Claim),
+        "another channel"
+    );
+    assert_eq!(
+        world.net.deliver(&world.c().id, from, request).await,
+        Response::Refused(Refusal::Claim),
+        "another custodian"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -186,15 +240,30 @@ async fn spec_x_lane_a_ticket_serves_its_node_until_it_ends() {
     world.publish().await;
     let asked = asking(1, Purpose::Treatment);
     let remote = granted(&replies(&world.a().ask(&asked, &robert()).await)[&world.b().id]).remove(0);
-    let ask = |ticket| Ask { ticket, item: Item::Document, from: 0 };
+    let ask = |ticket| Ask {
+        ticket,
+        item: Item::Document,
+        from: 0,
+    };
     let nothing = |frames: &[Frame]| matches!(frames, [Frame::Refused(Refusal::NothingHere)]);
-    let forged: Vec<Frame> = world.b().lane.serve(world.a().node, ask(Ticket::new([1; 32]))).collect().await;
+    let forged: Vec<Frame> = world
+        .b()
+        .lane
+        .serve(world.a().node, ask(Ticket::new([1; 32])))
+        .collect()
+        .await;
     assert!(nothing(&forged), "{forged:?}");
     let stolen: Vec<Frame> = world.b().lane.serve(world.c().node, ask(remote.ticket)).collect().await;
     assert!(nothing(&stolen), "{stolen:?}");
-    let part = Ask { from: 99, ..ask(remote.ticket) };
+    let part = Ask {
+        from: 99,
+        ..ask(remote.ticket)
+    };
     let behind: Vec<Frame> = world.b().lane.serve(world.a().node, part).collect().await;
-    assert!(matches!(behind.as_slice(), [Frame::Refused(Refusal::Malformed)]), "{behind:?}");
+    assert!(
+        matches!(behind.as_slice(), [Frame::Refused(Refusal::Malformed)]),
+        "{behind:?}"
+    );
     assert_eq!(read(world.a(), &asked, &remote).await.unwrap(), b"from B");
     world.clock.advance(TICKET_LIFE_MS + 1000);
     let late: Vec<Frame> = world.b().lane.serve(world.a().node, ask(remote.ticket)).collect().await;
@@ -230,7 +299,14 @@ async fn spec_x_lane_a_study_streams_in_viewing_order_on_one_entry() {
     world.publish().await;
     let asked = asking(1, Purpose::Treatment);
     let remote = granted(&replies(&world.a().ask(&asked, &robert()).await)[&world.b().id]).remove(0);
-    assert_eq!(remote.meta.imaging.as_ref().map(|imaging| (imaging.series, imaging.instances)), Some((1, 3)));
+    assert_eq!(
+        remote
+            .meta
+            .imaging
+            .as_ref()
+            .map(|imaging| (imaging.series, imaging.instances)),
+        Some((1, 3))
+    );
     let manifest = world.a().retriever.manifest(&asked, &remote).await.unwrap();
     let numbers: Vec<_> = manifest.instances().map(|(_, instance)| instance.number).collect();
     assert_eq!(numbers, [Some(1), Some(2), Some(3)]);
@@ -250,10 +326,17 @@ async fn spec_x_lane_a_study_streams_in_viewing_order_on_one_entry() {
     assert!(got == [bytes(1), bytes(2), bytes(3)]);
     let mut second = world.a().retriever.instance(&asked, &remote, 1, 199_990).await.unwrap();
     assert_eq!(second.stream.next().await.unwrap().unwrap().as_ref(), [2; 10]);
-    assert_eq!(world.b().entries(EventKind::DisclosureSent).len(), 1, "one entry for the study");
+    assert_eq!(
+        world.b().entries(EventKind::DisclosureSent).len(),
+        1,
+        "one entry for the study"
+    );
     assert_eq!(world.a().entries(EventKind::DisclosureReceived).len(), 1);
     world.b().exclude(patient, &world.a().id);
-    assert!(world.a().retriever.instance(&asked, &remote, 0, 0).await.is_err(), "the released study is shut again");
+    assert!(
+        world.a().retriever.instance(&asked, &remote, 0, 0).await.is_err(),
+        "the released study is shut again"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -262,10 +345,22 @@ async fn spec_x_local_own_users_pass_the_same_door() {
     let (_, taken) = world.b().hold(&robert(), &[("n1", b"from B")]).await;
     let correlation = hie_protocol::id::Correlation::new([1; 16]);
     let mut asker = world.b().asker(hie_protocol::vocabulary::Role::Physician);
-    let mut opened = world.b().local.open(&asker, taken[0].document, correlation, 0).await.unwrap();
+    let mut opened = world
+        .b()
+        .local
+        .open(&asker, taken[0].document, correlation, 0)
+        .await
+        .unwrap();
     assert_eq!(opened.stream.next().await.unwrap().unwrap().as_ref(), b"from B");
     assert_eq!(world.b().entries(EventKind::RecordOpened).len(), 1);
     asker.role = hie_protocol::vocabulary::Role::Operator;
-    assert!(matches!(world.b().local.open(&asker, taken[0].document, correlation, 0).await, Err(LocalError::NothingHere)));
-    assert_eq!(world.b().entries(EventKind::RecordOpened).len(), 2, "the refusal is recorded too");
+    assert!(matches!(
+        world.b().local.open(&asker, taken[0].document, correlation, 0).await,
+        Err(LocalError::NothingHere)
+    ));
+    assert_eq!(
+        world.b().entries(EventKind::RecordOpened).len(),
+        2,
+        "the refusal is recorded too"
+    );
 }

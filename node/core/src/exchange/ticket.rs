@@ -79,7 +79,11 @@ impl Tickets {
     #[must_use]
     pub fn find(&self, ticket: &Ticket, node: &NodeKey, now: Millis) -> Option<Granted> {
         let inner = self.lock();
-        inner.granted.get(ticket).filter(|granted| granted.node == *node && now <= granted.expires).cloned()
+        inner
+            .granted
+            .get(ticket)
+            .filter(|granted| granted.node == *node && now <= granted.expires)
+            .cloned()
     }
 
     /// The released study of a ticket, while its permit is in force.
@@ -112,6 +116,7 @@ impl Inner {
         self.swept = now;
         self.granted.retain(|_, granted| now <= granted.expires);
         let granted = &self.granted;
-        self.sessions.retain(|ticket, session| granted.contains_key(ticket) && session.study.holds().is_ok());
+        self.sessions
+            .retain(|ticket, session| granted.contains_key(ticket) && session.study.holds().is_ok());
     }
 }

@@ -60,7 +60,13 @@ impl MemoryKv {
     #[must_use]
     pub fn after_power_cut(&self) -> Self {
         let durable = Arc::clone(&self.state().durable);
-        Self { state: Mutex::new(State { live: Arc::clone(&durable), durable, ..State::default() }) }
+        Self {
+            state: Mutex::new(State {
+                live: Arc::clone(&durable),
+                durable,
+                ..State::default()
+            }),
+        }
     }
 
     /// Changes a stored value behind the back of the program, synced: what a thief or a bad disk does.
@@ -101,7 +107,9 @@ impl KvRead for View {
         let start = Bound::Included((tag, scan.prefix.to_vec()));
         let end = match prefix_end(scan.prefix) {
             Some(end) => Bound::Excluded((tag, end)),
-            None => tag.checked_add(1).map_or(Bound::Unbounded, |next| Bound::Excluded((next, Vec::new()))),
+            None => tag
+                .checked_add(1)
+                .map_or(Bound::Unbounded, |next| Bound::Excluded((next, Vec::new()))),
         };
         let take = |((_, key), value): (&(u8, Vec<u8>), &Vec<u8>)| (key.clone(), value.clone());
         let limit = scan.limit.min(super::SCAN_LIMIT_MAX);

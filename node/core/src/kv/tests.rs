@@ -54,7 +54,10 @@ fn after_a_failed_write_nothing_is_acknowledged_and_nothing_acknowledged_is_lost
         kv.commit(one(b"first", b"1")).unwrap();
         assert!(kv.commit(one(b"second", b"2")).unwrap_err().is_fatal());
         kv.inject(Fault::None);
-        assert!(kv.commit(one(b"third", b"3")).unwrap_err().is_fatal(), "a failed store stays closed");
+        assert!(
+            kv.commit(one(b"third", b"3")).unwrap_err().is_fatal(),
+            "a failed store stays closed"
+        );
         let survivor = kv.after_power_cut();
         assert_eq!(keys(&survivor, &Scan::of(Table::Meta, &[])), [b"first"]);
     }
@@ -65,6 +68,13 @@ fn limits_refuse_before_anything_happens() {
     let kv = MemoryKv::new();
     let long = vec![0; KEY_BYTES_MAX + 1];
     let refused = kv.commit(one(&long, b"v"));
-    assert_eq!(refused, Err(KvError::TooLarge { what: "key", found: KEY_BYTES_MAX + 1, limit: KEY_BYTES_MAX }));
+    assert_eq!(
+        refused,
+        Err(KvError::TooLarge {
+            what: "key",
+            found: KEY_BYTES_MAX + 1,
+            limit: KEY_BYTES_MAX
+        })
+    );
     kv.commit(one(b"k", b"v")).unwrap();
 }

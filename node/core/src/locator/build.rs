@@ -9,9 +9,7 @@ use std::collections::BTreeSet;
 use hie_protocol::cbor;
 use hie_protocol::id::{ContentHash, IndexKey, Millis, OrgId, RecordHandle, Sequence};
 use hie_protocol::oprf::derive;
-use hie_protocol::record::{
-    IndexRecord, Label, LocatorSecret, PointerSecret, RecordContent, SEALED_BYTES_MAX,
-};
+use hie_protocol::record::{IndexRecord, Label, LocatorSecret, PointerSecret, RecordContent, SEALED_BYTES_MAX};
 use hie_protocol::registry::RegionPolicy;
 use hie_protocol::seal;
 use hie_protocol::vocabulary::{Confidentiality, DocumentClass};
@@ -79,17 +77,39 @@ pub fn drafts(plan: &Plan<'_>, row: &LocatorRow, random: &dyn Random) -> Result<
         let output: [u8; 64] = token.output.as_slice().try_into().map_err(|_| BuildError::Key)?;
         let key = IndexKey::new(derive::index_key(&output));
         let wanted = pointer.as_ref().filter(|_| plan.inputs.contains(&token.input));
-        let label = Label { confidentiality: Confidentiality::Normal, ..plan.label.clone() };
-        let place = Place { key, handle: token.handle, seal: derive::seal_key(&output), told: token.told };
+        let label = Label {
+            confidentiality: Confidentiality::Normal,
+            ..plan.label.clone()
+        };
+        let place = Place {
+            key,
+            handle: token.handle,
+            seal: derive::seal_key(&output),
+            told: token.told,
+        };
         drafts.extend(draft(plan, place, label, wanted.map(Vec::as_slice), random)?);
     }
     let key = IndexKey::new(derive::locator_key(&record_key));
     let seal = derive::locator_seal_key(&record_key);
     for document in &row.documents {
-        let entry = plan.entries.iter().take(LOCATORS_MAX).find(|entry| entry.id() == document.document);
-        let label = Label { confidentiality: entry.map_or(Confidentiality::Normal, |entry| entry.meta.confidentiality), ..plan.label.clone() };
-        let content = entry.map(|entry| cbor::encode(&locator(entry)).map_err(|_| BuildError::Seal)).transpose()?;
-        let place = Place { key, handle: document.handle, seal, told: document.told };
+        let entry = plan
+            .entries
+            .iter()
+            .take(LOCATORS_MAX)
+            .find(|entry| entry.id() == document.document);
+        let label = Label {
+            confidentiality: entry.map_or(Confidentiality::Normal, |entry| entry.meta.confidentiality),
+            ..plan.label.clone()
+        };
+        let content = entry
+            .map(|entry| cbor::encode(&locator(entry)).map_err(|_| BuildError::Seal))
+            .transpose()?;
+        let place = Place {
+            key,
+            handle: document.handle,
+            seal,
+            told: document.told,
+        };
         drafts.extend(draft(plan, place, label, content.as_deref(), random)?);
     }
     Ok(drafts)
@@ -102,7 +122,13 @@ struct Place {
     told: Option<ContentHash>,
 }
 
-fn draft(plan: &Plan<'_>, place: Place, label: Label, content: Option<&[u8]>, random: &dyn Random) -> Result<Option<Draft>, BuildError> {
+fn draft(
+    plan: &Plan<'_>,
+    place: Place,
+    label: Label,
+    content: Option<&[u8]>,
+    random: &dyn Random,
+) -> Result<Option<Draft>, BuildError> {
     let told = match content {
         Some(content) => Some(digest(&label, content)?),
         None => None,
@@ -113,11 +139,15 @@ fn draft(plan: &Plan<'_>, place: Place, label: Label, content: Option<&[u8]>, ra
     let (content, life) = match content {
         Some(plain) => {
             let nonce = random_bytes(random)?;
-            let sealed = seal::seal_padded(&place.seal, nonce, &aad(&place.key, &place.handle), plain).map_err(|_| BuildError::Seal)?;
+            let sealed = seal::seal_padded(&place.seal, nonce, &aad(&place.key, &place.handle), plain)
+                .map_err(|_| BuildError::Seal)?;
             if sealed.len() > SEALED_BYTES_MAX {
                 return Err(BuildError::Seal);
             }
-            (RecordContent::Live(hie_protocol::bytes::Bytes(sealed)), plan.policy.record_life_ms)
+            (
+                RecordContent::Live(hie_protocol::bytes::Bytes(sealed)),
+                plan.policy.record_life_ms,
+            )
         }
         None => (RecordContent::Tombstone, plan.policy.tombstone_life_ms),
     };
@@ -135,7 +165,13 @@ fn draft(plan: &Plan<'_>, place: Place, label: Label, content: Option<&[u8]>, ra
 
 fn digest(label: &Label, content: &[u8]) -> Result<ContentHash, BuildError> {
     let label = cbor::encode(label).map_err(|_| BuildError::Seal)?;
-    Ok(ContentHash::new(Sha256::new().chain_update(label).chain_update(content).finalize().into()))
+    Ok(ContentHash::new(
+        Sha256::new()
+            .chain_update(label)
+            .chain_update(content)
+            .finalize()
+            .into(),
+    ))
 }
 
 /// The content of the patient's pointers; none when nothing of hers may be discovered.
@@ -146,7 +182,11 @@ fn pointer(plan: &Plan<'_>, record_key: &[u8; 32]) -> Option<Vec<u8>> {
     if classes.is_empty() {
         return None;
     }
-    let secret = PointerSecret { record_key: record_key.to_vec(), classes: classes.into_iter().collect(), years };
+    let secret = PointerSecret {
+        record_key: record_key.to_vec(),
+        classes: classes.into_iter().collect(),
+        years,
+    };
     cbor::encode(&secret).ok()
 }
 
@@ -170,8 +210,16 @@ fn locator(entry: &Entry) -> LocatorSecret {
     LocatorSecret {
         document: meta.id,
         class: meta.class,
-        kind: meta.kind.as_ref().map(|kind| (kind.system.clone(), kind.code.clone())).filter(|(system, code)| short(system) && short(code)),
-        content_type: if short(&meta.content_type) { meta.content_type.clone() } else { "application/octet-stream".to_owned() },
+        kind: meta
+            .kind
+            .as_ref()
+            .map(|kind| (kind.system.clone(), kind.code.clone()))
+            .filter(|(system, code)| short(system) && short(code)),
+        content_type: if short(&meta.content_type) {
+            meta.content_type.clone()
+        } else {
+            "application/octet-stream".to_owned()
+        },
         created: meta.created,
         period: meta.period,
         size: meta.size,
@@ -188,7 +236,9 @@ fn aad(key: &IndexKey, handle: &RecordHandle) -> Vec<u8> {
 /// Opens a pointer found under a token; none for a tombstone or bytes that do not open in this place.
 #[must_use]
 pub fn open_pointer(output: &[u8; 64], record: &IndexRecord) -> Option<PointerSecret> {
-    let RecordContent::Live(sealed) = &record.content else { return None };
+    let RecordContent::Live(sealed) = &record.content else {
+        return None;
+    };
     let plain = seal::open_padded(&derive::seal_key(output), &aad(&record.key, &record.handle), &sealed.0).ok()?;
     let secret: PointerSecret = cbor::decode(&plain, SEALED_BYTES_MAX).ok()?;
     (secret.record_key.len() == 32).then_some(secret)
@@ -197,7 +247,14 @@ pub fn open_pointer(output: &[u8; 64], record: &IndexRecord) -> Option<PointerSe
 /// Opens a locator found under a record key; none for a tombstone or bytes that do not open in this place.
 #[must_use]
 pub fn open_locator(record_key: &[u8; 32], record: &IndexRecord) -> Option<LocatorSecret> {
-    let RecordContent::Live(sealed) = &record.content else { return None };
-    let plain = seal::open_padded(&derive::locator_seal_key(record_key), &aad(&record.key, &record.handle), &sealed.0).ok()?;
+    let RecordContent::Live(sealed) = &record.content else {
+        return None;
+    };
+    let plain = seal::open_padded(
+        &derive::locator_seal_key(record_key),
+        &aad(&record.key, &record.handle),
+        &sealed.0,
+    )
+    .ok()?;
     cbor::decode(&plain, SEALED_BYTES_MAX).ok()
 }

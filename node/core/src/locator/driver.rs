@@ -5,8 +5,8 @@
 
 use core::fmt;
 use std::collections::BTreeMap;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -27,7 +27,7 @@ use tracing::warn;
 use crate::kv::{Kv, KvError};
 use crate::locator::kept::KvKept;
 use crate::locator::sequence::Sequencer;
-use crate::ports::{Clock, NodeSigner, NoRandomness, Random, random_bytes};
+use crate::ports::{Clock, NoRandomness, NodeSigner, Random, random_bytes};
 
 /// Inputs that wait at most.
 pub const QUEUE_MAX: usize = 8192;
@@ -294,12 +294,18 @@ impl Driver {
                     let _gone = done.send(Ok(()));
                 }
             }
-            Effect::Declined { request: RequestId::Publish(id), why } => {
+            Effect::Declined {
+                request: RequestId::Publish(id),
+                why,
+            } => {
                 if let Some(done) = self.publishes.remove(&id) {
                     let _gone = done.send(Err(IndexError::Busy(why.to_string())));
                 }
             }
-            Effect::Declined { request: RequestId::Ask(id), why } => {
+            Effect::Declined {
+                request: RequestId::Ask(id),
+                why,
+            } => {
                 if let Some(done) = self.asks.remove(&id) {
                     let _gone = done.send(Err(IndexError::Busy(why.to_string())));
                 }

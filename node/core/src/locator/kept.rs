@@ -39,7 +39,10 @@ impl KvKept {
     /// Tables in the store.
     #[must_use]
     pub fn new(kv: Arc<dyn Kv>) -> Self {
-        Self { kv, failed: Mutex::new(None) }
+        Self {
+            kv,
+            failed: Mutex::new(None),
+        }
     }
 
     /// Writes changes, synced. Errors: the store's.

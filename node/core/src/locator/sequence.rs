@@ -31,8 +31,14 @@ impl fmt::Debug for Sequencer {
 impl Sequencer {
     /// Goes on behind every number that was ever reserved. Errors: the store's.
     pub fn open(kv: Arc<dyn Kv>) -> Result<Self, KvError> {
-        let stored = kv.get(Table::Sequences, NAME)?.and_then(|bytes| bytes.try_into().ok()).map_or(1, u64::from_be_bytes);
-        Ok(Self { kv, numbers: Mutex::new((stored, stored)) })
+        let stored = kv
+            .get(Table::Sequences, NAME)?
+            .and_then(|bytes| bytes.try_into().ok())
+            .map_or(1, u64::from_be_bytes);
+        Ok(Self {
+            kv,
+            numbers: Mutex::new((stored, stored)),
+        })
     }
 
     /// The next number. May block for one sync. Errors: the store's.

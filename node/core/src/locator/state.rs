@@ -59,7 +59,12 @@ impl Stored for LocatorRow {
 
 impl fmt::Debug for LocatorRow {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "LocatorRow({} tokens, {} documents)", self.tokens.len(), self.documents.len())
+        write!(
+            out,
+            "LocatorRow({} tokens, {} documents)",
+            self.tokens.len(),
+            self.documents.len()
+        )
     }
 }
 
@@ -104,12 +109,18 @@ impl LocatorStates {
     pub fn read(&self, patient: PatientKey, random: &dyn Random) -> Result<LocatorRow, StateError> {
         match self.kv.get(Table::Locators, &patient.0)? {
             Some(sealed) => {
-                let plain = self.vault.open_value(KeyScope::Patient(patient), Table::Locators, &patient.0, &sealed)?;
+                let plain = self
+                    .vault
+                    .open_value(KeyScope::Patient(patient), Table::Locators, &patient.0, &sealed)?;
                 Ok(versioned::decode(&plain)?)
             }
             None => {
                 let record_key = random_bytes::<32>(random)?.to_vec();
-                Ok(LocatorRow { record_key, tokens: Vec::new(), documents: Vec::new() })
+                Ok(LocatorRow {
+                    record_key,
+                    tokens: Vec::new(),
+                    documents: Vec::new(),
+                })
             }
         }
     }
@@ -117,7 +128,9 @@ impl LocatorStates {
     /// Writes the state, synced, together with `batch`. Errors: [`StateError`].
     pub fn write(&self, patient: PatientKey, row: &LocatorRow, mut batch: Batch) -> Result<(), StateError> {
         let plain = versioned::encode(row)?;
-        let sealed = self.vault.seal(KeyScope::Patient(patient), Table::Locators, &patient.0, &plain)?;
+        let sealed = self
+            .vault
+            .seal(KeyScope::Patient(patient), Table::Locators, &patient.0, &plain)?;
         batch.put(Table::Locators, patient.0, sealed);
         Ok(self.kv.commit(batch)?)
     }

@@ -78,7 +78,11 @@ impl TokenError {
 /// Evaluates token inputs.
 pub trait TokenAuthority: Send + Sync + 'static {
     /// The outputs in the order of the inputs. Errors: [`TokenError`].
-    fn evaluate<'a>(&'a self, asking: &'a Asking, inputs: Vec<Vec<u8>>) -> BoxFuture<'a, Result<Vec<Output>, TokenError>>;
+    fn evaluate<'a>(
+        &'a self,
+        asking: &'a Asking,
+        inputs: Vec<Vec<u8>>,
+    ) -> BoxFuture<'a, Result<Vec<Output>, TokenError>>;
 }
 
 /// The authorities of the registry over the wire, and this node's own share when it holds one.
@@ -99,8 +103,20 @@ impl fmt::Debug for WireTokens {
 impl WireTokens {
     /// Authorities over the wire.
     #[must_use]
-    pub fn new(wire: Arc<dyn Wire>, registry: RegistryView, claims: ClaimMaker, own: Option<Arc<Authority>>, random: Arc<dyn Random>) -> Self {
-        Self { wire, registry, claims, own, random }
+    pub fn new(
+        wire: Arc<dyn Wire>,
+        registry: RegistryView,
+        claims: ClaimMaker,
+        own: Option<Arc<Authority>>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        Self {
+            wire,
+            registry,
+            claims,
+            own,
+            random,
+        }
     }
 
     async fn batch(&self, asking: &Asking, inputs: &[Vec<u8>]) -> Result<Vec<Output>, TokenError> {
@@ -135,10 +151,21 @@ impl WireTokens {
             }
         }
         silent.sort();
-        Err(TokenError::TooFew { answered: verified.len(), needed, silent })
+        Err(TokenError::TooFew {
+            answered: verified.len(),
+            needed,
+            silent,
+        })
     }
 
-    async fn one(&self, asking: &Asking, epoch: u32, authority: &AuthorityEntry, blinding: &Blinding, blinded: &[BlindedElement]) -> (OrgId, Result<Option<Verified>, TokenError>) {
+    async fn one(
+        &self,
+        asking: &Asking,
+        epoch: u32,
+        authority: &AuthorityEntry,
+        blinding: &Blinding,
+        blinded: &[BlindedElement],
+    ) -> (OrgId, Result<Option<Verified>, TokenError>) {
         let org = authority.org.clone();
         let evaluation = self.ask(asking, epoch, authority, blinded).await;
         let answer = match evaluation {
@@ -156,7 +183,13 @@ impl WireTokens {
         (org, answer)
     }
 
-    async fn ask(&self, asking: &Asking, epoch: u32, authority: &AuthorityEntry, blinded: &[BlindedElement]) -> Result<Option<Evaluation>, TokenError> {
+    async fn ask(
+        &self,
+        asking: &Asking,
+        epoch: u32,
+        authority: &AuthorityEntry,
+        blinded: &[BlindedElement],
+    ) -> Result<Option<Evaluation>, TokenError> {
         if let Some(own) = self.own.as_ref().filter(|own| own.index() == authority.index) {
             return Ok(own.evaluate_own(epoch, blinded));
         }
@@ -168,8 +201,13 @@ impl WireTokens {
         };
         match self.wire.send(authority.org.clone(), request).await {
             Ok(Response::Evaluated { elements, proof, .. }) => {
-                let Ok(proof) = proof.0.as_slice().try_into() else { return Ok(None) };
-                Ok(Some(Evaluation { elements: elements.iter().map(|element| *element.as_bytes()).collect(), proof }))
+                let Ok(proof) = proof.0.as_slice().try_into() else {
+                    return Ok(None);
+                };
+                Ok(Some(Evaluation {
+                    elements: elements.iter().map(|element| *element.as_bytes()).collect(),
+                    proof,
+                }))
             }
             Ok(Response::Refused(Refusal::Budget)) => {
                 tracing::warn!(org = %authority.org, "the token budget of this organisation is used up");
@@ -181,7 +219,11 @@ impl WireTokens {
 }
 
 impl TokenAuthority for WireTokens {
-    fn evaluate<'a>(&'a self, asking: &'a Asking, inputs: Vec<Vec<u8>>) -> BoxFuture<'a, Result<Vec<Output>, TokenError>> {
+    fn evaluate<'a>(
+        &'a self,
+        asking: &'a Asking,
+        inputs: Vec<Vec<u8>>,
+    ) -> BoxFuture<'a, Result<Vec<Output>, TokenError>> {
         Box::pin(async move {
             let mut outputs = Vec::with_capacity(inputs.len());
             for batch in inputs.chunks(EVALUATE_BATCH_MAX) {

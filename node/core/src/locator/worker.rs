@@ -156,7 +156,10 @@ impl Publisher {
     /// A worker over the parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
-        Self { parts: Arc::new(parts), woken: Arc::new(Notify::new()) }
+        Self {
+            parts: Arc::new(parts),
+            woken: Arc::new(Notify::new()),
+        }
     }
 
     /// Says that something was marked.
@@ -173,7 +176,11 @@ impl Publisher {
     /// Errors: the store's.
     pub fn waiting(&self) -> Result<BTreeMap<PatientKey, Vec<Vec<u8>>>, KvError> {
         let mut waiting: BTreeMap<PatientKey, Vec<Vec<u8>>> = BTreeMap::new();
-        for (key, _) in self.parts.kv.scan(&Scan::of(Table::PublishQueue, &[]).limit(MARKS_MAX))? {
+        for (key, _) in self
+            .parts
+            .kv
+            .scan(&Scan::of(Table::PublishQueue, &[]).limit(MARKS_MAX))?
+        {
             if let Some(patient) = key.get(..16).and_then(PatientKey::from_slice) {
                 waiting.entry(patient).or_default().push(key);
             }
@@ -204,7 +211,12 @@ impl Publisher {
     /// Brings one patient's records up to date, then removes the marks. Errors: [`RefreshError`].
     pub async fn refresh(&self, patient: PatientKey, marks: Vec<Vec<u8>>) -> Result<(), RefreshError> {
         let parts = Arc::clone(&self.parts);
-        let View { normal, entries, label, mut row } = blocking(move || parts.view(patient)).await?;
+        let View {
+            normal,
+            entries,
+            label,
+            mut row,
+        } = blocking(move || parts.view(patient)).await?;
         if normal.is_none() && row.tokens.is_empty() && row.documents.is_empty() {
             return Ok(self.parts.unmark(marks)?);
         }
@@ -220,9 +232,17 @@ impl Publisher {
         let (mut row, signed, changes) = blocking(move || {
             // INVARIANT: handles and outputs are durable before a record carries them.
             parts.states.write(patient, &row, Batch::new())?;
-            let plan = Plan { owner: &parts.me, label, entries: &entries, inputs: &inputs, policy: &registry.policy, now: parts.clock.now() };
+            let plan = Plan {
+                owner: &parts.me,
+                label,
+                entries: &entries,
+                inputs: &inputs,
+                policy: &registry.policy,
+                now: parts.clock.now(),
+            };
             let (signed, changes) = parts.sign(drafts(&plan, &row, &*parts.random)?)?;
-            row.tokens.retain(|token| token.told.is_some() || inputs.contains(&token.input));
+            row.tokens
+                .retain(|token| token.told.is_some() || inputs.contains(&token.input));
             Ok::<_, RefreshError>((row, signed, changes))
         })
         .await?;
@@ -250,21 +270,42 @@ impl Publisher {
     }
 
     /// Gives every token an output and a handle, every document a handle.
-    async fn complete(&self, row: &mut LocatorRow, inputs: &BTreeSet<String>, entries: &[Entry]) -> Result<(), RefreshError> {
-        let new: Vec<&String> = inputs.iter().filter(|input| row.tokens.iter().all(|token| token.input != **input)).collect();
+    async fn complete(
+        &self,
+        row: &mut LocatorRow,
+        inputs: &BTreeSet<String>,
+        entries: &[Entry],
+    ) -> Result<(), RefreshError> {
+        let new: Vec<&String> = inputs
+            .iter()
+            .filter(|input| row.tokens.iter().all(|token| token.input != **input))
+            .collect();
         if !new.is_empty() && !entries.is_empty() {
-            let asking = Asking::system(Purpose::Operations, Role::System, Correlation::new(random_bytes(&*self.parts.random)?));
+            let asking = Asking::system(
+                Purpose::Operations,
+                Role::System,
+                Correlation::new(random_bytes(&*self.parts.random)?),
+            );
             let bytes = new.iter().map(|input| input.as_bytes().to_vec()).collect();
             let outputs = self.parts.authority.evaluate(&asking, bytes).await?;
             for (input, output) in new.into_iter().zip(outputs) {
                 let handle = RecordHandle::new(random_bytes(&*self.parts.random)?);
-                row.tokens.push(TokenRow { input: input.clone(), output: output.to_vec(), handle, told: None });
+                row.tokens.push(TokenRow {
+                    input: input.clone(),
+                    output: output.to_vec(),
+                    handle,
+                    told: None,
+                });
             }
         }
         for entry in entries {
             if row.documents.iter().all(|known| known.document != entry.id()) {
                 let handle = RecordHandle::new(random_bytes(&*self.parts.random)?);
-                row.documents.push(DocumentRow { document: entry.id(), handle, told: None });
+                row.documents.push(DocumentRow {
+                    document: entry.id(),
+                    handle,
+                    told: None,
+                });
             }
         }
         Ok(())
@@ -297,17 +338,40 @@ impl Parts {
             excluded.clear();
         }
         let row = match self.states.read(patient, &*self.random) {
-            Err(StateError::Vault(VaultError::Erased | VaultError::NoKey)) => {
-                LocatorRow { record_key: vec![0; 32], tokens: Vec::new(), documents: Vec::new() }
-            }
+            Err(StateError::Vault(VaultError::Erased | VaultError::NoKey)) => LocatorRow {
+                record_key: vec![0; 32],
+                tokens: Vec::new(),
+                documents: Vec::new(),
+            },
             row => row?,
         };
-        let label = Label { confidentiality: Confidentiality::Normal, excluded, epoch: policy.epoch };
-        Ok(View { normal: person.map(|person| person.normal), entries, label, row })
+        let label = Label {
+            confidentiality: Confidentiality::Normal,
+            excluded,
+            epoch: policy.epoch,
+        };
+        Ok(View {
+            normal: person.map(|person| person.normal),
+            entries,
+            label,
+            row,
+        })
     }
 
-    #[expect(clippy::type_complexity, reason = "signed records and what each row says once they are held")]
-    fn sign(&self, drafts: Vec<Draft>) -> Result<(Vec<VerifiedRecord>, Vec<(RecordHandle, Option<hie_protocol::id::ContentHash>)>), RefreshError> {
+    #[expect(
+        clippy::type_complexity,
+        reason = "signed records and what each row says once they are held"
+    )]
+    fn sign(
+        &self,
+        drafts: Vec<Draft>,
+    ) -> Result<
+        (
+            Vec<VerifiedRecord>,
+            Vec<(RecordHandle, Option<hie_protocol::id::ContentHash>)>,
+        ),
+        RefreshError,
+    > {
         let mut signed = Vec::with_capacity(drafts.len());
         let mut changes = Vec::with_capacity(drafts.len());
         for draft in drafts {

@@ -70,16 +70,27 @@ pub fn compare(left: &Normal, right: &Normal) -> Evidence {
 }
 
 fn identifiers(left: &Normal, right: &Normal, evidence: &mut Evidence) {
-    let same = |one: &crate::patient::normalise::NormalIdentifier, other: &crate::patient::normalise::NormalIdentifier| {
+    let same = |one: &crate::patient::normalise::NormalIdentifier,
+                other: &crate::patient::normalise::NormalIdentifier| {
         one.kind == other.kind && (one.kind == IdentifierKind::SocialSecurity || one.system == other.system)
     };
-    let pairs = || left.identifiers.iter().flat_map(|one| right.identifiers.iter().filter(move |other| same(one, other)).map(move |other| (one, other)));
+    let pairs = || {
+        left.identifiers.iter().flat_map(|one| {
+            right
+                .identifiers
+                .iter()
+                .filter(move |other| same(one, other))
+                .map(move |other| (one, other))
+        })
+    };
     let long = |kind: IdentifierKind, len: usize| kind != IdentifierKind::SocialSecurity || len == 9;
     if pairs().any(|(one, other)| one.value == other.value && long(one.kind, one.value.len())) {
         evidence.agree(20.0, "identifier");
         evidence.identifier = true;
         evidence.corroborated = true;
-    } else if pairs().any(|(one, other)| one.kind == IdentifierKind::SocialSecurity && one.value.len() == 9 && other.value.len() == 9) {
+    } else if pairs().any(|(one, other)| {
+        one.kind == IdentifierKind::SocialSecurity && one.value.len() == 9 && other.value.len() == 9
+    }) {
         evidence.differ(4.0, "social security number");
         evidence.guarded = true;
     }
@@ -89,8 +100,12 @@ fn contacts(left: &Normal, right: &Normal, evidence: &mut Evidence) {
     let phone = meets(&left.phones, &right.phones, |one, other| one == other);
     let email = meets(&left.emails, &right.emails, |one, other| one == other);
     let address = meets(&left.addresses, &right.addresses, |one, other| {
-        let place = (one.postal.is_some() && one.postal == other.postal) || (!one.city.is_empty() && one.city == other.city);
-        place && one.house == other.house && !one.street.is_empty() && strsim::jaro_winkler(&one.street, &other.street) >= SPELLING_MIN
+        let place =
+            (one.postal.is_some() && one.postal == other.postal) || (!one.city.is_empty() && one.city == other.city);
+        place
+            && one.house == other.house
+            && !one.street.is_empty()
+            && strsim::jaro_winkler(&one.street, &other.street) >= SPELLING_MIN
     });
     let kinds = [(phone, "telephone"), (email, "e-mail address"), (address, "address")];
     let mut bits = 6.0;
@@ -164,7 +179,11 @@ fn family(left: &NormalName, right: &NormalName, pair: &mut Evidence) -> bool {
     if left.family.is_empty() || right.family.is_empty() {
         return false;
     }
-    let all = |name: &NormalName| -> Vec<String> { core::iter::once(name.family.clone()).chain(name.parts.iter().cloned()).collect() };
+    let all = |name: &NormalName| -> Vec<String> {
+        core::iter::once(name.family.clone())
+            .chain(name.parts.iter().cloned())
+            .collect()
+    };
     let part = || all(left).iter().any(|one| all(right).contains(one));
     if left.family == right.family {
         pair.agree(8.0, "family name");
@@ -191,7 +210,9 @@ fn given(left: &NormalName, right: &NormalName, pair: &mut Evidence) -> bool {
         pair.agree(2.0, "first initial");
     } else if roots(&right.given).iter().any(|root| roots_left.contains(root)) {
         pair.agree(5.0, "given name, in a short form");
-    } else if strsim::jaro_winkler(&left.given, &right.given) >= SPELLING_MIN && left.given.len().min(right.given.len()) >= 5 {
+    } else if strsim::jaro_winkler(&left.given, &right.given) >= SPELLING_MIN
+        && left.given.len().min(right.given.len()) >= 5
+    {
         pair.agree(3.0, "given name, spelled differently");
     } else if left.middle.contains(&right.given) || right.middle.contains(&left.given) {
         pair.agree(3.0, "given name, used as middle name");
@@ -204,7 +225,9 @@ fn given(left: &NormalName, right: &NormalName, pair: &mut Evidence) -> bool {
 }
 
 fn births(left: Option<Birth>, right: Option<Birth>, evidence: &mut Evidence) {
-    let (Some(left), Some(right)) = (left, right) else { return };
+    let (Some(left), Some(right)) = (left, right) else {
+        return;
+    };
     let first_of_year = |birth: Birth| birth.month == Some(1) && birth.day == Some(1);
     if left.year.abs_diff(right.year) >= GENERATION_YEARS {
         evidence.differ(14.0, "birth date, by a generation");
@@ -222,7 +245,11 @@ fn births(left: Option<Birth>, right: Option<Birth>, evidence: &mut Evidence) {
     } else if left.year == right.year && left.month == right.day && left.day == right.month {
         evidence.agree(8.0, "birth date, day and month changed about");
     } else {
-        let equal = [left.year == right.year, left.month == right.month, left.day == right.day];
+        let equal = [
+            left.year == right.year,
+            left.month == right.month,
+            left.day == right.day,
+        ];
         if equal.iter().filter(|same| **same).count() == 2 {
             evidence.agree(4.0, "birth date, but for one part");
         } else {
@@ -234,5 +261,9 @@ fn births(left: Option<Birth>, right: Option<Birth>, evidence: &mut Evidence) {
 /// Lowers a grade to what a guard leaves.
 #[must_use]
 pub fn capped(evidence: &Evidence, grade: MatchGrade) -> MatchGrade {
-    if evidence.guarded || !evidence.corroborated { MatchGrade::Probable } else { grade }
+    if evidence.guarded || !evidence.corroborated {
+        MatchGrade::Probable
+    } else {
+        grade
+    }
 }

@@ -165,7 +165,12 @@ impl PatientIndex {
     /// An index over the store.
     #[must_use]
     pub fn new(kv: Arc<dyn Kv>, vault: Arc<Vault>, random: Arc<dyn Random>) -> Self {
-        Self { kv, vault, random, writer: Mutex::new(()) }
+        Self {
+            kv,
+            vault,
+            random,
+            writer: Mutex::new(()),
+        }
     }
 
     /// Taken before [`Self::register`] and held until its batch is committed: one writer at a time.
@@ -194,13 +199,28 @@ impl PatientIndex {
             return Err(PatientError::Nameless);
         }
         let name = self.vault.blind_key("patient-source", source.as_bytes());
-        let row = SourceRow { id: source.to_owned(), demographics: demographics.clone(), patient: bytes };
-        if let Some(key) = self.kv.get(Table::PatientSources, &name)?.and_then(|bytes| PatientKey::from_slice(&bytes)) {
+        let row = SourceRow {
+            id: source.to_owned(),
+            demographics: demographics.clone(),
+            patient: bytes,
+        };
+        if let Some(key) = self
+            .kv
+            .get(Table::PatientSources, &name)?
+            .and_then(|bytes| PatientKey::from_slice(&bytes))
+        {
             return self.update(key, row, batch);
         }
-        let certain = self.identify(demographics)?.into_iter().find(|found| found.verdict.grade == Some(MatchGrade::Certain));
+        let certain = self
+            .identify(demographics)?
+            .into_iter()
+            .find(|found| found.verdict.grade == Some(MatchGrade::Certain));
         let (key, mut rows, outcome) = match certain {
-            Some(found) => (found.person.key, self.row(found.person.key)?.map(|row| row.sources).unwrap_or_default(), Outcome::Linked),
+            Some(found) => (
+                found.person.key,
+                self.row(found.person.key)?.map(|row| row.sources).unwrap_or_default(),
+                Outcome::Linked,
+            ),
             None => {
                 let key = PatientKey(random_bytes(&*self.random)?);
                 self.vault.create(key, batch)?;
@@ -218,16 +238,31 @@ impl PatientIndex {
     fn update(&self, key: PatientKey, row: SourceRow, batch: &mut Batch) -> Result<Registered, PatientError> {
         let mut rows = self.row(key)?.map(|row| row.sources).unwrap_or_default();
         let before = self.blocks(&person_of(key, &rows));
-        if rows.iter().any(|old| old.id == row.id && old.patient == row.patient && old.demographics == row.demographics) {
-            return Ok(Registered { patient: key, outcome: Outcome::Unchanged });
+        if rows
+            .iter()
+            .any(|old| old.id == row.id && old.patient == row.patient && old.demographics == row.demographics)
+        {
+            return Ok(Registered {
+                patient: key,
+                outcome: Outcome::Unchanged,
+            });
         }
         rows.retain(|old| old.id != row.id);
         rows.insert(0, row);
         self.write(key, rows, &before, batch)?;
-        Ok(Registered { patient: key, outcome: Outcome::Updated })
+        Ok(Registered {
+            patient: key,
+            outcome: Outcome::Updated,
+        })
     }
 
-    fn write(&self, key: PatientKey, sources: Vec<SourceRow>, before: &BTreeSet<(Table, [u8; 16])>, batch: &mut Batch) -> Result<(), PatientError> {
+    fn write(
+        &self,
+        key: PatientKey,
+        sources: Vec<SourceRow>,
+        before: &BTreeSet<(Table, [u8; 16])>,
+        batch: &mut Batch,
+    ) -> Result<(), PatientError> {
         let after = self.blocks(&person_of(key, &sources));
         for (table, block) in before.difference(&after) {
             batch.delete(*table, [block.as_slice(), &key.0].concat());
@@ -236,7 +271,9 @@ impl PatientIndex {
             batch.put(*table, [block.as_slice(), &key.0].concat(), [PRESENT]);
         }
         let plain = versioned::encode(&PersonRow { sources })?;
-        let sealed = self.vault.seal(KeyScope::Patient(key), Table::Patients, &key.0, &plain)?;
+        let sealed = self
+            .vault
+            .seal(KeyScope::Patient(key), Table::Patients, &key.0, &plain)?;
         batch.put(Table::Patients, key.0, sealed);
         Ok(())
     }
@@ -247,8 +284,13 @@ impl PatientIndex {
     }
 
     fn row(&self, key: PatientKey) -> Result<Option<PersonRow>, PatientError> {
-        let Some(sealed) = self.kv.get(Table::Patients, &key.0)? else { return Ok(None) };
-        match self.vault.open_value(KeyScope::Patient(key), Table::Patients, &key.0, &sealed) {
+        let Some(sealed) = self.kv.get(Table::Patients, &key.0)? else {
+            return Ok(None);
+        };
+        match self
+            .vault
+            .open_value(KeyScope::Patient(key), Table::Patients, &key.0, &sealed)
+        {
             Ok(plain) => Ok(Some(versioned::decode(&plain)?)),
             Err(VaultError::Erased) => Ok(None),
             Err(error) => Err(error.into()),
@@ -265,7 +307,10 @@ impl PatientIndex {
             let verdict = judge(&normal, &person.normal);
             judged.push((person, verdict));
         }
-        Ok(lead(judged).into_iter().map(|(person, verdict)| Candidate { person, verdict }).collect())
+        Ok(lead(judged)
+            .into_iter()
+            .map(|(person, verdict)| Candidate { person, verdict })
+            .collect())
     }
 
     /// People who fit a line of free text (words of a name, dates, numbers, in any order); at most `limit`.
@@ -274,7 +319,10 @@ impl PatientIndex {
         let query = Query::parse(text);
         let mut candidates: Option<BTreeSet<PatientKey>> = None;
         for term in query.terms() {
-            let blocks: BTreeSet<_> = blocks_of_text(term).iter().map(|block| (Table::PatientBlocks, self.block(block))).collect();
+            let blocks: BTreeSet<_> = blocks_of_text(term)
+                .iter()
+                .map(|block| (Table::PatientBlocks, self.block(block)))
+                .collect();
             let behind = self.behind(&blocks)?;
             if candidates.as_ref().is_none_or(|fewest| behind.len() < fewest.len()) {
                 candidates = Some(behind);
@@ -295,9 +343,14 @@ impl PatientIndex {
 
     /// The people with this identifier; more than one only when sources disagree. Errors: every [`PatientError`].
     pub fn by_identifier(&self, system: &str, value: &str) -> Result<Vec<PatientKey>, PatientError> {
-        let Some(id) = identifier(system, value) else { return Ok(Vec::new()) };
+        let Some(id) = identifier(system, value) else {
+            return Ok(Vec::new());
+        };
         let block = self.identifier_block(&id.system, &id.value);
-        Ok(self.behind(&BTreeSet::from([(Table::PatientIdentifiers, block)]))?.into_iter().collect())
+        Ok(self
+            .behind(&BTreeSet::from([(Table::PatientIdentifiers, block)]))?
+            .into_iter()
+            .collect())
     }
 
     /// Keys of people behind `after`, in the order of their keys, for walking through all of them.
@@ -308,14 +361,21 @@ impl PatientIndex {
             Some(key) => self.kv.scan(&scan.after(&key.0))?,
             None => self.kv.scan(&scan)?,
         };
-        Ok(pairs.into_iter().filter_map(|(key, _)| PatientKey::from_slice(&key)).collect())
+        Ok(pairs
+            .into_iter()
+            .filter_map(|(key, _)| PatientKey::from_slice(&key))
+            .collect())
     }
 
     fn behind(&self, blocks: &BTreeSet<(Table, [u8; 16])>) -> Result<BTreeSet<PatientKey>, PatientError> {
         let mut keys = BTreeSet::new();
         for (table, block) in blocks {
             let pairs = self.kv.scan(&Scan::of(*table, block).limit(BLOCK_SCAN_MAX))?;
-            keys.extend(pairs.iter().filter_map(|(key, _)| PatientKey::from_slice(key.get(16..)?)));
+            keys.extend(
+                pairs
+                    .iter()
+                    .filter_map(|(key, _)| PatientKey::from_slice(key.get(16..)?)),
+            );
             if keys.len() >= CANDIDATES_MAX {
                 break;
             }
@@ -338,8 +398,16 @@ impl PatientIndex {
             .map(|id| (Table::PatientIdentifiers, self.identifier_block(&id.system, &id.value)))
             .collect();
         let inputs = tokens::publish(normal, 0).into_iter().map(|token| token.input);
-        let words = if stored { crate::patient::search::blocks_of_person(normal) } else { Vec::new() };
-        blocks.extend(inputs.chain(words).map(|text| (Table::PatientBlocks, self.block(&text))));
+        let words = if stored {
+            crate::patient::search::blocks_of_person(normal)
+        } else {
+            Vec::new()
+        };
+        blocks.extend(
+            inputs
+                .chain(words)
+                .map(|text| (Table::PatientBlocks, self.block(&text))),
+        );
         blocks
     }
 
@@ -348,7 +416,8 @@ impl PatientIndex {
     }
 
     fn identifier_block(&self, system: &str, value: &str) -> [u8; 16] {
-        self.vault.blind_key("patient-identifier", format!("{system}\u{0}{value}").as_bytes())
+        self.vault
+            .blind_key("patient-identifier", format!("{system}\u{0}{value}").as_bytes())
     }
 }
 
@@ -363,11 +432,19 @@ fn person_of(key: PatientKey, sources: &[SourceRow]) -> Person {
         demographics.birth_date = demographics.birth_date.or_else(|| known.birth_date.clone());
         demographics.sex = demographics.sex.or_else(|| known.sex.clone());
     }
-    let mut patient: Value = sources.first().and_then(|source| serde_json::from_slice(&source.patient).ok()).unwrap_or(Value::Null);
+    let mut patient: Value = sources
+        .first()
+        .and_then(|source| serde_json::from_slice(&source.patient).ok())
+        .unwrap_or(Value::Null);
     if let Some(fields) = patient.as_object_mut() {
         fields.insert("id".to_owned(), Value::String(key.to_hex()));
     }
-    Person { key, normal: normalise(&demographics), demographics, patient }
+    Person {
+        key,
+        normal: normalise(&demographics),
+        demographics,
+        patient,
+    }
 }
 
 fn merge<T: Clone + PartialEq>(into: &mut Vec<T>, from: &[T]) {

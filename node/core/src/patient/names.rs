@@ -20,7 +20,20 @@ const NICKNAMES: &[(&str, &[&str])] = &[
     ("ANTONIO", &["TONI", "TONO"]),
     ("BARBARA", &["BARB", "BABS", "BARBIE"]),
     ("BENJAMIN", &["BEN", "BENNY", "BENJI"]),
-    ("CATHERINE", &["KATHERINE", "KATHRYN", "CATHY", "KATHY", "KATE", "KATIE", "KAT", "KITTY", "CATE"]),
+    (
+        "CATHERINE",
+        &[
+            "KATHERINE",
+            "KATHRYN",
+            "CATHY",
+            "KATHY",
+            "KATE",
+            "KATIE",
+            "KAT",
+            "KITTY",
+            "CATE",
+        ],
+    ),
     ("CHARLES", &["CHARLIE", "CHUCK", "CHAS", "CHAZ"]),
     ("CHRISTINE", &["CHRISTINA", "CHRIS", "CHRISSY", "TINA", "CRISTINA"]),
     ("CHRISTOPHER", &["CHRIS", "KIT", "TOPHER"]),
@@ -32,7 +45,12 @@ const NICKNAMES: &[(&str, &[&str])] = &[
     ("DOROTHY", &["DOT", "DOTTIE", "DOLLY"]),
     ("EDWARD", &["ED", "EDDIE", "NED", "TED", "TEDDY"]),
     ("ELEANOR", &["ELLIE", "NELL", "NORA", "LENORE"]),
-    ("ELIZABETH", &["LIZ", "LIZZIE", "BETH", "BETTY", "ELIZA", "LISA", "BETSY", "LIBBY", "LIBBIE"]),
+    (
+        "ELIZABETH",
+        &[
+            "LIZ", "LIZZIE", "BETH", "BETTY", "ELIZA", "LISA", "BETSY", "LIBBY", "LIBBIE",
+        ],
+    ),
     ("EMILY", &["EM", "EMMIE"]),
     ("EUGENE", &["GENE"]),
     ("FRANCES", &["FRAN", "FANNY", "FRANNIE"]),
@@ -67,7 +85,12 @@ const NICKNAMES: &[(&str, &[&str])] = &[
     ("LEONARD", &["LEN", "LENNY", "LEO"]),
     ("LOUIS", &["LEWIS", "LOU", "LOUIE"]),
     ("MADELINE", &["MADDIE", "MADDY", "MADELEINE"]),
-    ("MARGARET", &["MAGGIE", "MEG", "PEGGY", "MARGE", "MARGIE", "PEG", "RITA", "GRETA", "DAISY"]),
+    (
+        "MARGARET",
+        &[
+            "MAGGIE", "MEG", "PEGGY", "MARGE", "MARGIE", "PEG", "RITA", "GRETA", "DAISY",
+        ],
+    ),
     ("MARTHA", &["MARTY", "PATTY"]),
     ("MARTIN", &["MARTY"]),
     ("MARY", &["MARIE", "MARIA", "MOLLY", "POLLY", "MAMIE"]),
@@ -122,16 +145,46 @@ const SUFFIXES: &[(&str, &str)] = &[
 ];
 
 /// Professional and honorary words that are no part of a name.
-const TITLES: &[&str] = &["MR", "MRS", "MS", "MISS", "DR", "PROF", "MD", "PHD", "DDS", "DVM", "JD", "RN", "ESQ", "SIR"];
+const TITLES: &[&str] = &[
+    "MR", "MRS", "MS", "MISS", "DR", "PROF", "MD", "PHD", "DDS", "DVM", "JD", "RN", "ESQ", "SIR",
+];
 
 /// Particles that belong to the family name but are no family name alone.
-const PARTICLES: &[&str] =
-    &["DE", "DEL", "DELA", "LA", "LAS", "LOS", "DA", "DI", "DO", "DOS", "VAN", "VON", "DER", "DEN", "TEN", "TER", "EL", "AL", "BIN", "IBN", "Y", "E"];
+const PARTICLES: &[&str] = &[
+    "DE", "DEL", "DELA", "LA", "LAS", "LOS", "DA", "DI", "DO", "DOS", "VAN", "VON", "DER", "DEN", "TEN", "TER", "EL",
+    "AL", "BIN", "IBN", "Y", "E",
+];
 
 /// Words that stand where a name is not known.
 const PLACEHOLDER_NAMES: &[&str] = &[
-    "UNKNOWN", "UNK", "UNNAMED", "NONAME", "NOT", "NONE", "NA", "ANONYMOUS", "TEST", "TESTPATIENT", "XX", "XXX", "XXXX", "ZZ", "ZZZ",
-    "ZZTEST", "BABY", "BABYBOY", "BABYGIRL", "NEWBORN", "INFANT", "BOY", "GIRL", "TRAUMA", "JOHNDOE", "JANEDOE", "DECEASED", "PATIENT",
+    "UNKNOWN",
+    "UNK",
+    "UNNAMED",
+    "NONAME",
+    "NOT",
+    "NONE",
+    "NA",
+    "ANONYMOUS",
+    "TEST",
+    "TESTPATIENT",
+    "XX",
+    "XXX",
+    "XXXX",
+    "ZZ",
+    "ZZZ",
+    "ZZTEST",
+    "BABY",
+    "BABYBOY",
+    "BABYGIRL",
+    "NEWBORN",
+    "INFANT",
+    "BOY",
+    "GIRL",
+    "TRAUMA",
+    "JOHNDOE",
+    "JANEDOE",
+    "DECEASED",
+    "PATIENT",
 ];
 
 /// Street words and their short forms.
@@ -157,7 +210,18 @@ const STREET_WORDS: &[(&str, &str)] = &[
 ];
 
 /// Words behind which a flat or room number follows: no part of the street.
-const UNIT_WORDS: &[&str] = &["APT", "APARTMENT", "UNIT", "SUITE", "STE", "FLOOR", "FL", "ROOM", "RM", "LOT"];
+const UNIT_WORDS: &[&str] = &[
+    "APT",
+    "APARTMENT",
+    "UNIT",
+    "SUITE",
+    "STE",
+    "FLOOR",
+    "FL",
+    "ROOM",
+    "RM",
+    "LOT",
+];
 
 /// The formal names that a given name may stand for: itself when it is none of the table, at most [`ROOTS_MAX`].
 #[must_use]
@@ -177,7 +241,10 @@ pub fn roots(given: &str) -> Vec<String> {
 /// The written form of a generational suffix, or none.
 #[must_use]
 pub fn suffix(word: &str) -> Option<&'static str> {
-    SUFFIXES.iter().find(|(form, _)| *form == word).map(|(_, written)| *written)
+    SUFFIXES
+        .iter()
+        .find(|(form, _)| *form == word)
+        .map(|(_, written)| *written)
 }
 
 /// Whether the word is a title.
@@ -201,7 +268,10 @@ pub fn is_placeholder(name: &str) -> bool {
 /// The short form of a street word.
 #[must_use]
 pub fn street_word(word: &str) -> &str {
-    STREET_WORDS.iter().find(|(long, _)| *long == word).map_or(word, |(_, short)| short)
+    STREET_WORDS
+        .iter()
+        .find(|(long, _)| *long == word)
+        .map_or(word, |(_, short)| short)
 }
 
 /// Whether a flat or room number follows the word.

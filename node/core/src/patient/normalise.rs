@@ -44,7 +44,12 @@ pub struct Normal {
 
 impl fmt::Debug for Normal {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Normal({} names, {} identifiers)", self.names.len(), self.identifiers.len())
+        write!(
+            out,
+            "Normal({} names, {} identifiers)",
+            self.names.len(),
+            self.identifiers.len()
+        )
     }
 }
 
@@ -122,8 +127,14 @@ impl Birth {
             (part.len() == len && part.bytes().all(|byte| byte.is_ascii_digit())).then(|| part.parse::<u16>().ok())?
         };
         let year = digits(fields.next()?, 4)?;
-        let month = fields.next().map(|part| digits(part, 2)).map_or(Some(None), |part| part.map(Some))?;
-        let day = fields.next().map(|part| digits(part, 2)).map_or(Some(None), |part| part.map(Some))?;
+        let month = fields
+            .next()
+            .map(|part| digits(part, 2))
+            .map_or(Some(None), |part| part.map(Some))?;
+        let day = fields
+            .next()
+            .map(|part| digits(part, 2))
+            .map_or(Some(None), |part| part.map(Some))?;
         Self::of(year, month, day)
     }
 
@@ -134,7 +145,11 @@ impl Birth {
             return None;
         }
         let small = |value: u16| u8::try_from(value).ok();
-        let birth = Self { year, month: month.and_then(small), day: day.and_then(small) };
+        let birth = Self {
+            year,
+            month: month.and_then(small),
+            day: day.and_then(small),
+        };
         let real = match (month, day) {
             (None, None) => true,
             (Some(1..=12), None) => true,
@@ -204,7 +219,12 @@ pub fn normalise(person: &Demographics) -> Normal {
         names: distinct(person.names.iter().filter_map(name)),
         birth: person.birth_date.as_deref().and_then(Birth::parse),
         sex: person.sex.as_deref().and_then(sex),
-        identifiers: distinct(person.identifiers.iter().filter_map(|id| identifier(&id.system, &id.value))),
+        identifiers: distinct(
+            person
+                .identifiers
+                .iter()
+                .filter_map(|id| identifier(&id.system, &id.value)),
+        ),
         addresses: distinct(person.addresses.iter().filter_map(address)),
         ..Normal::default()
     };
@@ -244,17 +264,25 @@ fn name(name: &PersonName) -> Option<NormalName> {
     };
     let family_words = keep(&name.family);
     let given_words: Vec<String> = name.given.iter().take(VALUES_MAX).flat_map(|text| keep(text)).collect();
-    let stated = name.suffix.as_deref().and_then(|text| fold(text).split(' ').find_map(names::suffix));
+    let stated = name
+        .suffix
+        .as_deref()
+        .and_then(|text| fold(text).split(' ').find_map(names::suffix));
     let family: String = family_words.concat();
     let all_given: String = given_words.concat();
     if family.is_empty() && all_given.is_empty() {
         return None;
     }
-    let parts: Vec<String> = family_words.iter().filter(|word| word.len() > 1 && !names::is_particle(word)).cloned().collect();
+    let parts: Vec<String> = family_words
+        .iter()
+        .filter(|word| word.len() > 1 && !names::is_particle(word))
+        .cloned()
+        .collect();
     let mut given = given_words.into_iter();
     let first = given.next().unwrap_or_default();
     let doe = family == "DOE" && matches!(first.as_str(), "JOHN" | "JANE");
-    let placeholder = doe || names::is_placeholder(&family) || names::is_placeholder(&first) || names::is_placeholder(&all_given);
+    let placeholder =
+        doe || names::is_placeholder(&family) || names::is_placeholder(&first) || names::is_placeholder(&all_given);
     Some(NormalName {
         family,
         parts: if parts.len() > 1 { parts } else { Vec::new() },
@@ -284,7 +312,12 @@ pub fn identifier(system: &str, value: &str) -> Option<NormalIdentifier> {
     let system = system.trim().trim_end_matches('/');
     let value: String = fold(value).replace(' ', "");
     let kind = kind_of(system);
-    let plain = value.len() >= 3 && !one_repeated(&value) && !matches!(value.as_str(), "123456789" | "987654321" | "078051120" | "UNKNOWN" | "NONE" | "TEST");
+    let plain = value.len() >= 3
+        && !one_repeated(&value)
+        && !matches!(
+            value.as_str(),
+            "123456789" | "987654321" | "078051120" | "UNKNOWN" | "NONE" | "TEST"
+        );
     let social = value.len() == 9
         && value.bytes().all(|byte| byte.is_ascii_digit())
         && !value.starts_with("000")
@@ -293,8 +326,14 @@ pub fn identifier(system: &str, value: &str) -> Option<NormalIdentifier> {
     let usable = !system.is_empty()
         && system.len() <= VALUE_CHARS_MAX
         && plain
-        && (kind != IdentifierKind::SocialSecurity || social || (value.len() == 4 && value.bytes().all(|byte| byte.is_ascii_digit())));
-    usable.then(|| NormalIdentifier { kind, system: system.to_owned(), value })
+        && (kind != IdentifierKind::SocialSecurity
+            || social
+            || (value.len() == 4 && value.bytes().all(|byte| byte.is_ascii_digit())));
+    usable.then(|| NormalIdentifier {
+        kind,
+        system: system.to_owned(),
+        value,
+    })
 }
 
 fn kind_of(system: &str) -> IdentifierKind {
@@ -304,7 +343,11 @@ fn kind_of(system: &str) -> IdentifierKind {
         IdentifierKind::SocialSecurity
     } else if oid.starts_with("2.16.840.1.113883.4.3.") || lower.contains("licen") {
         IdentifierKind::Licence
-    } else if lower.ends_with("/us-medicare") || lower.ends_with("/us-mbi") || lower.contains("insurance") || lower.contains("subscriber") {
+    } else if lower.ends_with("/us-medicare")
+        || lower.ends_with("/us-mbi")
+        || lower.contains("insurance")
+        || lower.contains("subscriber")
+    {
         IdentifierKind::Insurance
     } else {
         IdentifierKind::Other
@@ -312,7 +355,10 @@ fn kind_of(system: &str) -> IdentifierKind {
 }
 
 fn one_repeated(value: &str) -> bool {
-    value.chars().next().is_some_and(|first| value.chars().all(|letter| letter == first))
+    value
+        .chars()
+        .next()
+        .is_some_and(|first| value.chars().all(|letter| letter == first))
 }
 
 fn address(address: &PersonAddress) -> Option<NormalAddress> {
@@ -330,11 +376,21 @@ fn address(address: &PersonAddress) -> Option<NormalAddress> {
         }
     }
     let city = address.city.as_deref().map(fold).unwrap_or_default().replace(' ', "");
-    let postal = address.postal_code.as_deref().map(fold).map(|text| text.replace(' ', "")).map(|text| text.chars().take(5).collect::<String>());
+    let postal = address
+        .postal_code
+        .as_deref()
+        .map(fold)
+        .map(|text| text.replace(' ', ""))
+        .map(|text| text.chars().take(5).collect::<String>());
     let postal = postal.filter(|text| text.len() >= 4 && !matches!(text.as_str(), "00000" | "99999" | "0000"));
     let known = !street.is_empty() || postal.is_some();
     let homeless = matches!(street.as_str(), "HOMELESS" | "UNKNOWN" | "GENERALDELIVERY");
-    (known && !homeless).then_some(NormalAddress { house, street, city, postal })
+    (known && !homeless).then_some(NormalAddress {
+        house,
+        street,
+        city,
+        postal,
+    })
 }
 
 /// The last ten digits of a telephone number; none for too few digits or a placeholder.
@@ -351,8 +407,16 @@ fn email(text: &str) -> Option<String> {
     let text = text.trim().to_lowercase();
     let text = text.strip_prefix("mailto:").unwrap_or(&text);
     let (user, host) = text.split_once('@')?;
-    let form = |part: &str| !part.is_empty() && part.chars().all(|letter| letter.is_alphanumeric() || ".-_+".contains(letter));
-    let usable = form(user) && form(host) && text.len() <= VALUE_CHARS_MAX && !matches!(user, "none" | "na" | "noemail" | "unknown" | "test");
+    let form = |part: &str| {
+        !part.is_empty()
+            && part
+                .chars()
+                .all(|letter| letter.is_alphanumeric() || ".-_+".contains(letter))
+    };
+    let usable = form(user)
+        && form(host)
+        && text.len() <= VALUE_CHARS_MAX
+        && !matches!(user, "none" | "na" | "noemail" | "unknown" | "test");
     usable.then(|| text.to_owned())
 }
 

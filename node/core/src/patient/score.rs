@@ -37,7 +37,12 @@ pub fn judge(left: &Normal, right: &Normal) -> Verdict {
     let evidence = compare(left, right);
     let bits = evidence.bits + PRIOR_BITS;
     let grade = grade(&evidence, bits);
-    Verdict { grade, bits, agrees: evidence.agrees, differs: evidence.differs }
+    Verdict {
+        grade,
+        bits,
+        agrees: evidence.agrees,
+        differs: evidence.differs,
+    }
 }
 
 fn grade(evidence: &Evidence, bits: f64) -> Option<MatchGrade> {
@@ -55,7 +60,13 @@ fn grade(evidence: &Evidence, bits: f64) -> Option<MatchGrade> {
 #[must_use]
 pub fn lead<K: Clone>(mut judged: Vec<(K, Verdict)>) -> Vec<(K, Verdict)> {
     judged.retain(|(_, verdict)| verdict.grade.is_some());
-    judged.sort_by(|(_, left), (_, right)| right.grade.map(rank).cmp(&left.grade.map(rank)).then(right.bits.total_cmp(&left.bits)));
+    judged.sort_by(|(_, left), (_, right)| {
+        right
+            .grade
+            .map(rank)
+            .cmp(&left.grade.map(rank))
+            .then(right.bits.total_cmp(&left.bits))
+    });
     let runner_up = judged.get(1).map(|(_, verdict)| (verdict.grade, verdict.bits));
     if let (Some((_, best)), Some((Some(grade), bits))) = (judged.first_mut(), runner_up)
         && best.grade == Some(MatchGrade::Certain)

@@ -14,7 +14,9 @@ pub const NUMBER_DIGITS_MIN: usize = 3;
 /// Letters of a word that are enough to look behind it.
 const PREFIX_CHARS: usize = 3;
 
-const MONTHS: [&str; 12] = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
+const MONTHS: [&str; 12] = [
+    "JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC",
+];
 
 /// One term of a line.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,7 +40,10 @@ impl Query {
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let line: String = text.chars().take(LINE_CHARS_MAX).collect();
-        let words: Vec<&str> = line.split([' ', ',', ';', '\t']).filter(|word| !word.is_empty()).collect();
+        let words: Vec<&str> = line
+            .split([' ', ',', ';', '\t'])
+            .filter(|word| !word.is_empty())
+            .collect();
         let mut terms = Vec::new();
         let mut rest = words.as_slice();
         while let Some((first, tail)) = rest.split_first() {
@@ -74,7 +79,11 @@ fn plain(word: &str) -> Vec<Term> {
     if digits >= NUMBER_DIGITS_MIN {
         return vec![Term::Number(folded.replace(' ', ""))];
     }
-    folded.split(' ').filter(|part| part.chars().count() >= 2).map(|part| Term::Word(part.to_owned())).collect()
+    folded
+        .split(' ')
+        .filter(|part| part.chars().count() >= 2)
+        .map(|part| Term::Word(part.to_owned()))
+        .collect()
 }
 
 /// `14 mar 1961`, `mar 14 1961`: the date and the words behind it.
@@ -83,7 +92,9 @@ fn spoken_date<'a, 'b>(words: &'b [&'a str]) -> Option<(String, &'b [&'a str])> 
     let [one, two, three] = taken else { return None };
     let month = |word: &str| {
         let folded = fold(word);
-        MONTHS.iter().position(|name| folded.len() >= 3 && folded.starts_with(name) && folded.chars().all(char::is_alphabetic))
+        MONTHS
+            .iter()
+            .position(|name| folded.len() >= 3 && folded.starts_with(name) && folded.chars().all(char::is_alphabetic))
     };
     let (month, day) = match (month(one), month(two)) {
         (None, Some(month)) => (month, one),
@@ -102,13 +113,19 @@ fn written_dates(word: &str) -> Vec<String> {
     let mut dates: Vec<String> = match fields.as_slice() {
         [one] if one.len() == 8 && one.bytes().all(|byte| byte.is_ascii_digit()) => {
             let part = |from: usize, to: usize| one.get(from..to).and_then(|text| text.parse::<u16>().ok());
-            part(0, 4).zip(part(4, 6)).zip(part(6, 8)).and_then(|((year, month), day)| full(year, month, day)).into_iter().collect()
+            part(0, 4)
+                .zip(part(4, 6))
+                .zip(part(6, 8))
+                .and_then(|((year, month), day)| full(year, month, day))
+                .into_iter()
+                .collect()
         }
         [one, two, three] => match (number(one), number(two), number(three)) {
             (Some(year), Some(month), Some(day)) if one.len() == 4 => full(year, month, day).into_iter().collect(),
-            (Some(first), Some(second), Some(year)) if three.len() == 4 => {
-                full(year, second, first).into_iter().chain(full(year, first, second)).collect()
-            }
+            (Some(first), Some(second), Some(year)) if three.len() == 4 => full(year, second, first)
+                .into_iter()
+                .chain(full(year, first, second))
+                .collect(),
             _ => Vec::new(),
         },
         _ => Vec::new(),
@@ -146,12 +163,20 @@ fn head(word: &str) -> String {
 
 fn words(person: &Normal) -> impl Iterator<Item = &str> {
     person.names.iter().flat_map(|name| {
-        core::iter::once(&name.family).chain(&name.parts).chain(core::iter::once(&name.given)).chain(&name.middle).map(String::as_str)
+        core::iter::once(&name.family)
+            .chain(&name.parts)
+            .chain(core::iter::once(&name.given))
+            .chain(&name.middle)
+            .map(String::as_str)
     })
 }
 
 fn numbers(person: &Normal) -> impl Iterator<Item = &str> {
-    person.identifiers.iter().map(|id| id.value.as_str()).chain(person.phones.iter().map(String::as_str))
+    person
+        .identifiers
+        .iter()
+        .map(|id| id.value.as_str())
+        .chain(person.phones.iter().map(String::as_str))
 }
 
 /// Whether every term fits the person; a line without terms fits nobody.
@@ -173,12 +198,32 @@ mod tests {
     use super::{Query, Term};
 
     fn dates(text: &str) -> Vec<String> {
-        Query::parse(text).terms().iter().flat_map(|term| if let Term::Date(dates) = term { dates.clone() } else { Vec::new() }).collect()
+        Query::parse(text)
+            .terms()
+            .iter()
+            .flat_map(|term| {
+                if let Term::Date(dates) = term {
+                    dates.clone()
+                } else {
+                    Vec::new()
+                }
+            })
+            .collect()
     }
 
     #[test]
     fn one_date_has_many_forms() {
-        for text in ["14 mar 1961", "Mar 14 1961", "14 March 1961", "14/03/1961", "03/14/1961", "14.03.1961", "1961-03-14", "19610314", "smith 1961-03-14 bob"] {
+        for text in [
+            "14 mar 1961",
+            "Mar 14 1961",
+            "14 March 1961",
+            "14/03/1961",
+            "03/14/1961",
+            "14.03.1961",
+            "1961-03-14",
+            "19610314",
+            "smith 1961-03-14 bob",
+        ] {
             assert_eq!(dates(text), ["19610314"], "{text}");
         }
         assert_eq!(dates("03/04/1961"), ["19610403", "19610304"]);
@@ -188,7 +233,15 @@ mod tests {
     #[test]
     fn words_and_numbers_are_told_apart() {
         let query = Query::parse("O'Brien, anne-marie MRN-00123");
-        assert!(query.terms() == [Term::Word("OBRIEN".into()), Term::Word("ANNE".into()), Term::Word("MARIE".into()), Term::Number("MRN00123".into())]);
+        assert!(
+            query.terms()
+                == [
+                    Term::Word("OBRIEN".into()),
+                    Term::Word("ANNE".into()),
+                    Term::Word("MARIE".into()),
+                    Term::Number("MRN00123".into())
+                ]
+        );
         assert_eq!(Query::parse(&"ab ".repeat(500)).terms().len(), super::TERMS_MAX);
         assert!(Query::parse(" , ; ").terms().is_empty());
     }

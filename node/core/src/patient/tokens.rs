@@ -114,7 +114,10 @@ pub fn ask(person: &Normal, epoch: u32) -> Vec<Token> {
 }
 
 fn tokens(person: &Normal, epoch: u32, limit: usize) -> Vec<Token> {
-    let mut set = Set { epoch, tokens: Vec::new() };
+    let mut set = Set {
+        epoch,
+        tokens: Vec::new(),
+    };
     set.identifiers(person);
     for name in person.names.iter().filter(|name| !name.placeholder) {
         set.named(person, name);
@@ -165,22 +168,35 @@ impl Set {
 
     fn named(&mut self, person: &Normal, name: &NormalName) {
         let initial: String = name.given.chars().take(1).collect();
-        let canons = if name.given.len() > 1 { roots(&name.given) } else { Vec::new() };
-        let families: Vec<&str> = core::iter::once(name.family.as_str()).chain(name.parts.iter().map(String::as_str)).collect();
+        let canons = if name.given.len() > 1 {
+            roots(&name.given)
+        } else {
+            Vec::new()
+        };
+        let families: Vec<&str> = core::iter::once(name.family.as_str())
+            .chain(name.parts.iter().map(String::as_str))
+            .collect();
         if let Some(birth) = person.birth {
             let full = birth.full().unwrap_or_default();
             let year = birth.year.to_string();
             let month_day = full.get(4..).unwrap_or_default().to_owned();
             for family in &families {
                 self.add(TokenKind::A, &[family, &initial, &full]);
-                let sounds = (soundex(family).unwrap_or_default(), soundex(&name.given).unwrap_or_default());
+                let sounds = (
+                    soundex(family).unwrap_or_default(),
+                    soundex(&name.given).unwrap_or_default(),
+                );
                 if name.given.len() > 1 {
                     self.add(TokenKind::B3, &[&sounds.0, &sounds.1, &full]);
                 }
                 for canon in &canons {
                     self.add(TokenKind::E2, &[family, canon, &year]);
                     self.add(TokenKind::F, &[family, canon, &month_day]);
-                    let (first, second) = if *family <= canon.as_str() { (*family, canon.as_str()) } else { (canon.as_str(), *family) };
+                    let (first, second) = if *family <= canon.as_str() {
+                        (*family, canon.as_str())
+                    } else {
+                        (canon.as_str(), *family)
+                    };
                     self.add(TokenKind::M, &[first, second, &full]);
                 }
             }
@@ -189,7 +205,11 @@ impl Set {
                     self.add(TokenKind::C2, &[canon, &full, postal]);
                 }
             }
-            for id in person.identifiers.iter().filter(|id| id.kind == IdentifierKind::SocialSecurity) {
+            for id in person
+                .identifiers
+                .iter()
+                .filter(|id| id.kind == IdentifierKind::SocialSecurity)
+            {
                 let last = id.value.get(id.value.len().saturating_sub(4)..).unwrap_or_default();
                 self.add(TokenKind::I6, &[last, &full, &initial]);
             }
@@ -204,13 +224,18 @@ impl Set {
             for address in &person.addresses {
                 let sound = soundex(&address.street).unwrap_or_default();
                 let house = address.house.as_deref().unwrap_or_default();
-                self.add(TokenKind::L2, &[house, &sound, address.postal.as_deref().unwrap_or_default(), canon]);
+                self.add(
+                    TokenKind::L2,
+                    &[house, &sound, address.postal.as_deref().unwrap_or_default(), canon],
+                );
             }
         }
     }
 
     fn numbers(&mut self, person: &Normal) {
-        let Some(full) = person.birth.and_then(crate::patient::normalise::Birth::full) else { return };
+        let Some(full) = person.birth.and_then(crate::patient::normalise::Birth::full) else {
+            return;
+        };
         let month = full.get(..6).unwrap_or_default().to_owned();
         for phone in person.phones.iter().filter(|phone| phone.len() == 10) {
             self.add(TokenKind::G3, &[phone, &month]);
@@ -232,22 +257,44 @@ mod tests {
 
     fn person() -> Demographics {
         Demographics {
-            names: vec![PersonName { family: "García-Lopez".into(), given: vec!["Bob".into()], prefix: None, suffix: None }],
+            names: vec![PersonName {
+                family: "García-Lopez".into(),
+                given: vec!["Bob".into()],
+                prefix: None,
+                suffix: None,
+            }],
             birth_date: Some("1961-03-14".into()),
             sex: Some("male".into()),
             identifiers: vec![
-                PersonIdentifier { system: "http://hl7.org/fhir/sid/us-ssn".into(), value: "219-09-9998".into() },
-                PersonIdentifier { system: "urn:oid:2.999.7.1.1".into(), value: "MRN-00012345".into() },
-                PersonIdentifier { system: "urn:oid:2.999.7.1.1".into(), value: "1234".into() },
+                PersonIdentifier {
+                    system: "http://hl7.org/fhir/sid/us-ssn".into(),
+                    value: "219-09-9998".into(),
+                },
+                PersonIdentifier {
+                    system: "urn:oid:2.999.7.1.1".into(),
+                    value: "MRN-00012345".into(),
+                },
+                PersonIdentifier {
+                    system: "urn:oid:2.999.7.1.1".into(),
+                    value: "1234".into(),
+                },
             ],
-            addresses: vec![PersonAddress { lines: vec!["12 Main Street".into()], city: None, state: None, postal_code: Some("01970".into()) }],
+            addresses: vec![PersonAddress {
+                lines: vec!["12 Main Street".into()],
+                city: None,
+                state: None,
+                postal_code: Some("01970".into()),
+            }],
             telecoms: vec!["(617) 555-0123".into(), "bob@example.org".into()],
         }
     }
 
     #[test]
     fn spec_m_tok_inputs_are_frozen() {
-        let tokens: Vec<String> = publish(&normalise(&person()), 1).into_iter().map(|token| token.input).collect();
+        let tokens: Vec<String> = publish(&normalise(&person()), 1)
+            .into_iter()
+            .map(|token| token.input)
+            .collect();
         let expected = [
             "hie-tok|norm-1|N|1|urn:oid:2.999.7.1.1|MRN00012345|1961",
             "hie-tok|norm-1|I1|1|219099998|1961",
@@ -280,34 +327,64 @@ mod tests {
     #[test]
     fn spec_m_tok_every_token_binds_two_fields() {
         let all = publish(&normalise(&person()), 9);
-        assert!(all.iter().all(|token| token.input.split('|').count() >= 6), "{}", all.len());
+        assert!(
+            all.iter().all(|token| token.input.split('|').count() >= 6),
+            "{}",
+            all.len()
+        );
         let mut alone = person();
         alone.birth_date = None;
         alone.names.clear();
         assert!(publish(&normalise(&alone), 1).is_empty(), "numbers alone make no token");
         let mut unknown = person();
-        unknown.names = vec![PersonName { family: "Doe".into(), given: vec!["John".into()], prefix: None, suffix: None }];
+        unknown.names = vec![PersonName {
+            family: "Doe".into(),
+            given: vec!["John".into()],
+            prefix: None,
+            suffix: None,
+        }];
         unknown.identifiers.clear();
         unknown.telecoms.clear();
-        assert!(publish(&normalise(&unknown), 1).is_empty(), "a placeholder name makes no token");
+        assert!(
+            publish(&normalise(&unknown), 1).is_empty(),
+            "a placeholder name makes no token"
+        );
     }
 
     #[test]
     fn spec_m_tok_a_question_meets_what_was_published() {
         let mut asked = person();
-        asked.names[0] = PersonName { family: "LOPEZ".into(), given: vec!["Robert".into()], prefix: None, suffix: None };
+        asked.names[0] = PersonName {
+            family: "LOPEZ".into(),
+            given: vec!["Robert".into()],
+            prefix: None,
+            suffix: None,
+        };
         asked.identifiers.clear();
         let published = publish(&normalise(&person()), 1);
-        let hits = ask(&normalise(&asked), 1).into_iter().filter(|token| published.contains(token)).count();
+        let hits = ask(&normalise(&asked), 1)
+            .into_iter()
+            .filter(|token| published.contains(token))
+            .count();
         assert!(hits >= 6, "{hits}");
-        assert!(ask(&normalise(&asked), 2).iter().all(|token| !published.contains(token)), "another epoch shares nothing");
+        assert!(
+            ask(&normalise(&asked), 2)
+                .iter()
+                .all(|token| !published.contains(token)),
+            "another epoch shares nothing"
+        );
     }
 
     #[test]
     fn limits_keep_the_strongest() {
         let mut crowded = person();
         crowded.names = (0..40)
-            .map(|at: u8| PersonName { family: format!("Name{}", char::from(b'A' + at % 26)), given: vec!["Alex".into()], prefix: None, suffix: None })
+            .map(|at: u8| PersonName {
+                family: format!("Name{}", char::from(b'A' + at % 26)),
+                given: vec!["Alex".into()],
+                prefix: None,
+                suffix: None,
+            })
             .collect();
         let published = publish(&normalise(&crowded), 1);
         assert_eq!(published.len(), PUBLISH_MAX);

@@ -61,13 +61,23 @@ pub fn rules(policy: &RegionPolicy) -> RegionRules {
 }
 
 /// Decides one document for one asker.
-pub fn decide_for(policy: &PatientPolicy, rules: &RegionRules, asker: &Asker, entry: &Entry, custodian: &OrgId, now: Millis) -> Decision {
+pub fn decide_for(
+    policy: &PatientPolicy,
+    rules: &RegionRules,
+    asker: &Asker,
+    entry: &Entry,
+    custodian: &OrgId,
+    now: Millis,
+) -> Decision {
     let request = ConsentRequest {
         asker_org: asker.org.clone(),
         asker_user: asker.user.clone(),
         role: asker.role,
         purpose: asker.purpose,
-        break_glass: asker.break_glass.as_ref().map(|declared| EmergencyDeclaration { declared: declared.declared, reason: declared.reason }),
+        break_glass: asker.break_glass.as_ref().map(|declared| EmergencyDeclaration {
+            declared: declared.declared,
+            reason: declared.reason,
+        }),
         evidence_of_treatment: asker.evidence,
         asker_is_patient: asker.is_patient,
         item: entry.facts(),

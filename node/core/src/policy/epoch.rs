@@ -45,7 +45,10 @@ impl Epochs {
     /// Epochs over the store.
     #[must_use]
     pub fn new(kv: Arc<dyn Kv>) -> Self {
-        Self { kv, watched: Mutex::default() }
+        Self {
+            kv,
+            watched: Mutex::default(),
+        }
     }
 
     /// Watches a patient's epoch. Errors: the store's.
@@ -84,7 +87,9 @@ impl Epochs {
 
     fn stored(&self, patient: PatientKey) -> Result<ConsentEpoch, KvError> {
         let bytes = self.kv.get(Table::ConsentEpochs, &patient.0)?;
-        let epoch = bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes);
+        let epoch = bytes
+            .and_then(|bytes| bytes.try_into().ok())
+            .map_or(0, u64::from_be_bytes);
         Ok(ConsentEpoch(epoch))
     }
 

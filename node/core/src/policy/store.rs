@@ -14,8 +14,8 @@ use hie_protocol::id::{ConsentEpoch, Correlation, Millis, OrgId};
 use hie_protocol::refusal::Class;
 use serde_json::{Value, json};
 
-use crate::audit::event::{Actor, AuditEvent, EventKind, PatientRef};
 use crate::audit::AuditError;
+use crate::audit::event::{Actor, AuditEvent, EventKind, PatientRef};
 use crate::audit::log::AuditLog;
 use crate::catalogue::Table;
 use crate::ids::PatientKey;
@@ -112,19 +112,45 @@ impl fmt::Debug for Policies {
 impl Policies {
     /// Choices over the store. `resolve` finds the member that a Consent names.
     #[must_use]
-    pub fn new(kv: Arc<dyn Kv>, vault: Arc<Vault>, random: Arc<dyn Random>, audit: Arc<AuditLog>, resolve: Arc<ResolveOrg>) -> Self {
+    pub fn new(
+        kv: Arc<dyn Kv>,
+        vault: Arc<Vault>,
+        random: Arc<dyn Random>,
+        audit: Arc<AuditLog>,
+        resolve: Arc<ResolveOrg>,
+    ) -> Self {
         let epochs = Epochs::new(Arc::clone(&kv));
-        Self { kv, vault, random, audit, resolve, epochs, cache: Mutex::default(), writer: Mutex::new(()) }
+        Self {
+            kv,
+            vault,
+            random,
+            audit,
+            resolve,
+            epochs,
+            cache: Mutex::default(),
+            writer: Mutex::new(()),
+        }
     }
 
     /// Records a patient's choice; an id that is there already is replaced. Returns the resource with id and
     /// version once it is durable and in force here.
     ///
     /// Errors: every [`PolicyError`].
-    pub fn accept(&self, patient: PatientKey, consent: &Value, actor: Actor, correlation: Correlation, now: Millis) -> Result<Value, PolicyError> {
+    pub fn accept(
+        &self,
+        patient: PatientKey,
+        consent: &Value,
+        actor: Actor,
+        correlation: Correlation,
+        now: Millis,
+    ) -> Result<Value, PolicyError> {
         let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let mut consent = consent.clone();
-        let named = consent.get("id").and_then(Value::as_str).and_then(|text| hex::decode(text).ok()).and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
+        let named = consent
+            .get("id")
+            .and_then(Value::as_str)
+            .and_then(|text| hex::decode(text).ok())
+            .and_then(|bytes| <[u8; 16]>::try_from(bytes).ok());
         let id = named.map_or_else(|| random_bytes(&*self.random), Ok)?;
         if let Some(owner) = self.kv.get(Table::ConsentIds, &id)?
             && owner != patient.0
@@ -132,32 +158,45 @@ impl Policies {
             return Err(PolicyError::Foreign);
         }
         let key = [patient.0.as_slice(), &id].concat();
-        let version = self.read_one(patient, &key)?.map_or(1, |before| version_of(&before).saturating_add(1));
-        if let Some(fields) = consent.as_object_mut() {
-            fields.insert("id".to_owned(), Value::String(hex::encode(id)));
-            let meta = fields.entry("meta").or_insert_with(|| json!({}));
-            if let Some(meta) = meta.as_object_mut() {
-                meta.insert("versionId".to_owned(), Value::String(version.to_string()));
-            }
-        }
+        let version = self
+            .read_one(patient, &key)?
+            .map_or(1, |before| version_of(&before).saturating_add(1));
+        number(&mut consent, id, version);
         let _directive = fhir::read(&consent, &|name| (self.resolve)(name)).map_err(PolicyError::Faults)?;
         let bytes = consent.to_string().into_bytes();
         if bytes.len() > CONSENT_BYTES_MAX {
-            return Err(PolicyError::Limit { what: "bytes of a Consent" });
+            return Err(PolicyError::Limit {
+                what: "bytes of a Consent",
+            });
         }
         if version == 1 && self.kv.scan(&Scan::of(Table::Consents, &patient.0))?.len() >= CONSENTS_MAX {
-            return Err(PolicyError::Limit { what: "Consents of one patient" });
+            return Err(PolicyError::Limit {
+                what: "Consents of one patient",
+            });
         }
         let mut batch = Batch::new();
-        batch.put(Table::Consents, key.clone(), self.vault.seal(KeyScope::Patient(patient), Table::Consents, &key, &bytes)?);
+        batch.put(
+            Table::Consents,
+            key.clone(),
+            self.vault
+                .seal(KeyScope::Patient(patient), Table::Consents, &key, &bytes)?,
+        );
         batch.put(Table::ConsentIds, id, patient.0);
         let epoch = self.epochs.next(patient, &mut batch)?;
         mark(patient, &*self.random, &mut batch)?;
         let active = consent.get("status").and_then(Value::as_str) == Some("active");
-        let kind = if active { EventKind::ConsentRecorded } else { EventKind::ConsentRevoked };
+        let kind = if active {
+            EventKind::ConsentRecorded
+        } else {
+            EventKind::ConsentRevoked
+        };
         let mut event = AuditEvent::new(kind, now, correlation, actor);
         event.patient = Some(PatientRef(self.vault.pseudonym(patient)));
-        event.detail = Some(format!("consent {} version {version}, epoch {}", hex::encode(id), epoch.0));
+        event.detail = Some(format!(
+            "consent {} version {version}, epoch {}",
+            hex::encode(id),
+            epoch.0
+        ));
         let _receipts = self.audit.append(vec![event], batch)?;
         self.epochs.moved(patient, epoch);
         self.cache().remove(&patient);
@@ -173,7 +212,11 @@ impl Policies {
         {
             return Ok(Arc::clone(known));
         }
-        let directives = self.consents(patient)?.iter().map(|consent| self.directive(consent)).collect();
+        let directives = self
+            .consents(patient)?
+            .iter()
+            .map(|consent| self.directive(consent))
+            .collect();
         let policy = Arc::new(PatientPolicy { epoch, directives });
         let mut cache = self.cache();
         if cache.len() >= CACHED_MAX {
@@ -185,17 +228,34 @@ impl Policies {
 
     fn directive(&self, consent: &Value) -> Directive {
         fhir::read(consent, &|name| (self.resolve)(name)).unwrap_or_else(|_| {
-            let resource = consent.get("id").and_then(Value::as_str).unwrap_or("unreadable").to_owned();
-            let source = DirectiveSource { resource: resource.clone(), version: version_of(consent).to_string() };
+            let resource = consent
+                .get("id")
+                .and_then(Value::as_str)
+                .unwrap_or("unreadable")
+                .to_owned();
+            let source = DirectiveSource {
+                resource: resource.clone(),
+                version: version_of(consent).to_string(),
+            };
             Directive::unreadable(&resource, source)
         })
     }
 
     /// Directives that a draft Consent would add or replace, for a preview. Errors: [`PolicyError`].
     pub fn with_draft(&self, patient: PatientKey, draft: &Value) -> Result<Vec<Directive>, PolicyError> {
-        let drafted = fhir::read(draft, &|name| (self.resolve)(name)).map_err(PolicyError::Faults)?;
+        let mut drafted = draft.clone();
+        // A preview asks what would hold: a draft is judged as the active Consent it is to become.
+        if matches!(draft.get("status").and_then(Value::as_str), Some("draft" | "proposed"))
+            && let Some(fields) = drafted.as_object_mut()
+        {
+            fields.insert("status".to_owned(), json!("active"));
+        }
+        let drafted = fhir::read(&drafted, &|name| (self.resolve)(name)).map_err(PolicyError::Faults)?;
         let replaced = draft.get("id").and_then(Value::as_str);
-        let kept = self.consents(patient)?.into_iter().filter(|consent| replaced.is_none() || consent.get("id").and_then(Value::as_str) != replaced);
+        let kept = self
+            .consents(patient)?
+            .into_iter()
+            .filter(|consent| replaced.is_none() || consent.get("id").and_then(Value::as_str) != replaced);
         let mut directives: Vec<Directive> = kept.map(|consent| self.directive(&consent)).collect();
         directives.push(drafted);
         Ok(directives)
@@ -204,7 +264,10 @@ impl Policies {
     /// The stored Consent resources of a patient, in the order of their ids. Errors: [`PolicyError`].
     pub fn consents(&self, patient: PatientKey) -> Result<Vec<Value>, PolicyError> {
         let mut found = Vec::new();
-        for (key, sealed) in self.kv.scan(&Scan::of(Table::Consents, &patient.0).limit(CONSENTS_MAX))? {
+        for (key, sealed) in self
+            .kv
+            .scan(&Scan::of(Table::Consents, &patient.0).limit(CONSENTS_MAX))?
+        {
             found.push(self.opened(patient, &key, &sealed)?);
         }
         Ok(found)
@@ -212,8 +275,16 @@ impl Policies {
 
     /// A Consent by its logical id, with its patient. Errors: [`PolicyError`].
     pub fn consent(&self, id: &str) -> Result<Option<(PatientKey, Value)>, PolicyError> {
-        let Some(id) = hex::decode(id).ok().filter(|bytes| bytes.len() == 16) else { return Ok(None) };
-        let Some(patient) = self.kv.get(Table::ConsentIds, &id)?.and_then(|bytes| PatientKey::from_slice(&bytes)) else { return Ok(None) };
+        let Some(id) = hex::decode(id).ok().filter(|bytes| bytes.len() == 16) else {
+            return Ok(None);
+        };
+        let Some(patient) = self
+            .kv
+            .get(Table::ConsentIds, &id)?
+            .and_then(|bytes| PatientKey::from_slice(&bytes))
+        else {
+            return Ok(None);
+        };
         let key = [patient.0.as_slice(), &id].concat();
         Ok(self.read_one(patient, &key)?.map(|consent| (patient, consent)))
     }
@@ -229,7 +300,9 @@ impl Policies {
     }
 
     fn opened(&self, patient: PatientKey, key: &[u8], sealed: &[u8]) -> Result<Value, PolicyError> {
-        let plain = self.vault.open_value(KeyScope::Patient(patient), Table::Consents, key, sealed)?;
+        let plain = self
+            .vault
+            .open_value(KeyScope::Patient(patient), Table::Consents, key, sealed)?;
         // What cannot be read stands for a Consent that denies: the reader of an empty object is a refusal.
         Ok(serde_json::from_slice(&plain).unwrap_or(Value::Null))
     }
@@ -239,6 +312,21 @@ impl Policies {
     }
 }
 
+/// Writes the logical id and the version into the resource.
+fn number(consent: &mut Value, id: [u8; 16], version: u64) {
+    if let Some(fields) = consent.as_object_mut() {
+        fields.insert("id".to_owned(), Value::String(hex::encode(id)));
+        let meta = fields.entry("meta").or_insert_with(|| json!({}));
+        if let Some(meta) = meta.as_object_mut() {
+            meta.insert("versionId".to_owned(), Value::String(version.to_string()));
+        }
+    }
+}
+
 fn version_of(consent: &Value) -> u64 {
-    consent.pointer("/meta/versionId").and_then(Value::as_str).and_then(|text| text.parse().ok()).unwrap_or(0)
+    consent
+        .pointer("/meta/versionId")
+        .and_then(Value::as_str)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0)
 }

@@ -89,7 +89,11 @@ impl Entry {
         ItemFacts {
             document: meta.id,
             class: meta.class,
-            codings: codings.into_iter().flatten().map(|coding| Code::new(&coding.system, &coding.code)).collect(),
+            codings: codings
+                .into_iter()
+                .flatten()
+                .map(|coding| Code::new(&coding.system, &coding.code))
+                .collect(),
             confidentiality: meta.confidentiality,
             sensitivity: meta.sensitivity.clone(),
             unknown_labels: self.unknown_labels,
@@ -165,18 +169,29 @@ impl Records {
 
     /// Reads an entry; none when unknown or its patient was erased. Errors: [`RecordError`].
     pub fn entry(&self, document: &DocumentId) -> Result<Option<Entry>, RecordError> {
-        let Some(stored) = self.kv.get(Table::Records, document.as_bytes())? else { return Ok(None) };
-        let Some((patient, sealed)) = owned(&stored) else { return Ok(None) };
+        let Some(stored) = self.kv.get(Table::Records, document.as_bytes())? else {
+            return Ok(None);
+        };
+        let Some((patient, sealed)) = owned(&stored) else {
+            return Ok(None);
+        };
         self.open(patient, Table::Records, document.as_bytes(), sealed)
     }
 
     /// The entries of a patient that are not superseded, newest first. Errors: [`RecordError`].
     pub fn of_patient(&self, patient: PatientKey) -> Result<Vec<Entry>, RecordError> {
-        let pairs = self.kv.scan(&Scan::of(Table::DocumentsByPatient, &patient.0).limit(DOCUMENTS_PER_PATIENT_MAX))?;
+        let pairs = self
+            .kv
+            .scan(&Scan::of(Table::DocumentsByPatient, &patient.0).limit(DOCUMENTS_PER_PATIENT_MAX))?;
         let mut entries = Vec::with_capacity(pairs.len());
         for (key, _) in pairs {
-            let Some(document) = key.get(16..).and_then(|bytes| DocumentId::from_slice(bytes).ok()) else { continue };
-            entries.extend(self.entry(&document)?.filter(|entry| !entry.superseded && entry.patient == patient));
+            let Some(document) = key.get(16..).and_then(|bytes| DocumentId::from_slice(bytes).ok()) else {
+                continue;
+            };
+            entries.extend(
+                self.entry(&document)?
+                    .filter(|entry| !entry.superseded && entry.patient == patient),
+            );
         }
         entries.sort_by_key(|entry| core::cmp::Reverse((entry.meta.created, entry.meta.id)));
         Ok(entries)
@@ -192,7 +207,11 @@ impl Records {
     pub fn put(&self, entry: &Entry, inline: Option<&[u8]>, batch: &mut Batch) -> Result<(), RecordError> {
         let id = entry.meta.id;
         self.seal(entry.patient, Table::Records, id.as_bytes(), entry, batch)?;
-        batch.put(Table::DocumentsByPatient, [entry.patient.0.as_slice(), id.as_bytes()].concat(), [PRESENT]);
+        batch.put(
+            Table::DocumentsByPatient,
+            [entry.patient.0.as_slice(), id.as_bytes()].concat(),
+            [PRESENT],
+        );
         batch.put(Table::DocumentSources, self.source_key(&entry.source), *id.as_bytes());
         match inline {
             Some(bytes) if entry.place == Place::Inline => {
@@ -208,19 +227,41 @@ impl Records {
     /// The bytes of an inlined document. Private to the door and the tables of this module.
     pub(super) fn inline(&self, entry: &Entry) -> Result<Option<Zeroizing<Vec<u8>>>, RecordError> {
         let id = entry.meta.id;
-        let Some(sealed) = self.kv.get(Table::RecordContents, id.as_bytes())? else { return Ok(None) };
-        Ok(Some(self.vault.open_value(KeyScope::Patient(entry.patient), Table::RecordContents, id.as_bytes(), &sealed)?))
+        let Some(sealed) = self.kv.get(Table::RecordContents, id.as_bytes())? else {
+            return Ok(None);
+        };
+        Ok(Some(self.vault.open_value(
+            KeyScope::Patient(entry.patient),
+            Table::RecordContents,
+            id.as_bytes(),
+            &sealed,
+        )?))
     }
 
     /// Seals a value of a patient, her key in front.
-    pub(super) fn seal<T: Stored>(&self, patient: PatientKey, table: Table, key: &[u8], value: &T, batch: &mut Batch) -> Result<(), RecordError> {
-        let sealed = self.vault.seal(KeyScope::Patient(patient), table, key, &versioned::encode(value)?)?;
+    pub(super) fn seal<T: Stored>(
+        &self,
+        patient: PatientKey,
+        table: Table,
+        key: &[u8],
+        value: &T,
+        batch: &mut Batch,
+    ) -> Result<(), RecordError> {
+        let sealed = self
+            .vault
+            .seal(KeyScope::Patient(patient), table, key, &versioned::encode(value)?)?;
         batch.put(table, key, [patient.0.as_slice(), &sealed].concat());
         Ok(())
     }
 
     /// Opens what [`Self::seal`] made; none for an erased patient.
-    pub(super) fn open<T: Stored>(&self, patient: PatientKey, table: Table, key: &[u8], sealed: &[u8]) -> Result<Option<T>, RecordError> {
+    pub(super) fn open<T: Stored>(
+        &self,
+        patient: PatientKey,
+        table: Table,
+        key: &[u8],
+        sealed: &[u8],
+    ) -> Result<Option<T>, RecordError> {
         match self.vault.open_value(KeyScope::Patient(patient), table, key, sealed) {
             Ok(plain) => Ok(Some(versioned::decode(&plain)?)),
             Err(VaultError::Erased) => Ok(None),

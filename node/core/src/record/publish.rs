@@ -154,12 +154,31 @@ pub(crate) fn mark(patient: PatientKey, random: &dyn Random, batch: &mut Batch) 
 impl Intake {
     /// Intake into the records.
     #[must_use]
-    pub fn new(records: Records, patients: Arc<PatientIndex>, contents: Arc<dyn ContentStore>, audit: Arc<AuditLog>, random: Arc<dyn Random>) -> Self {
-        Self { records, patients, contents, audit, random, writer: Mutex::new(()) }
+    pub fn new(
+        records: Records,
+        patients: Arc<PatientIndex>,
+        contents: Arc<dyn ContentStore>,
+        audit: Arc<AuditLog>,
+        random: Arc<dyn Random>,
+    ) -> Self {
+        Self {
+            records,
+            patients,
+            contents,
+            audit,
+            random,
+            writer: Mutex::new(()),
+        }
     }
 
     /// Registers a patient under her source id. Blocks for one sync. Errors: [`IntakeError`].
-    pub fn patient(&self, source: &str, patient: &Value, demographics: &Demographics, occasion: &Occasion) -> Result<Registered, IntakeError> {
+    pub fn patient(
+        &self,
+        source: &str,
+        patient: &Value,
+        demographics: &Demographics,
+        occasion: &Occasion,
+    ) -> Result<Registered, IntakeError> {
         let _writer = self.patients.write_lock();
         let mut batch = Batch::new();
         let registered = self.patients.register(source, patient, demographics, &mut batch)?;
@@ -180,7 +199,15 @@ impl Intake {
     /// Stores the bytes of a document or instance durably under the patient's key. Errors: [`IntakeError`].
     pub async fn store(&self, patient: PatientKey, bytes: content::ByteStream<'_>) -> Result<ContentRef, IntakeError> {
         let scope = KeyScope::Patient(patient);
-        Ok(content::write(&*self.contents, &self.records.vault, &*self.random, scope, bytes, DOCUMENT_BYTES_MAX).await?)
+        Ok(content::write(
+            &*self.contents,
+            &self.records.vault,
+            &*self.random,
+            scope,
+            bytes,
+            DOCUMENT_BYTES_MAX,
+        )
+        .await?)
     }
 
     /// Takes in documents and clinical resources `(name at the source, resource)` of one patient in one commit.
@@ -193,7 +220,9 @@ impl Intake {
         occasion: &Occasion,
     ) -> Result<Vec<Taken>, IntakeError> {
         if documents.len() > COMMIT_DOCUMENTS_MAX {
-            return Err(IntakeError::Limit { what: "documents of one commit" });
+            return Err(IntakeError::Limit {
+                what: "documents of one commit",
+            });
         }
         let mut ready: Vec<NewDocument> = Vec::with_capacity(documents.len());
         for mut document in documents {
@@ -213,18 +242,31 @@ impl Intake {
     }
 
     fn is_known(&self, source: &str, bytes: &Bytes) -> Result<bool, IntakeError> {
-        let Some(document) = self.records.by_source(source)? else { return Ok(false) };
+        let Some(document) = self.records.by_source(source)? else {
+            return Ok(false);
+        };
         let hash = hash_of(bytes);
-        Ok(self.records.entry(&document)?.is_some_and(|entry| entry.meta.hash == Some(hash)))
+        Ok(self
+            .records
+            .entry(&document)?
+            .is_some_and(|entry| entry.meta.hash == Some(hash)))
     }
 
-    fn commit_documents(&self, patient: PatientKey, documents: Vec<NewDocument>, resources: &[(String, Value)], occasion: &Occasion) -> Result<Vec<Taken>, IntakeError> {
+    fn commit_documents(
+        &self,
+        patient: PatientKey,
+        documents: Vec<NewDocument>,
+        resources: &[(String, Value)],
+        occasion: &Occasion,
+    ) -> Result<Vec<Taken>, IntakeError> {
         let _writer = self.lock();
         let mut batch = Batch::new();
         for (name, resource) in resources {
             self.records.put_resource(patient, name, resource, &mut batch)?;
             if batch.bytes() > COMMIT_RESOURCE_BYTES_MAX {
-                return Err(IntakeError::Limit { what: "bytes of clinical resources in one commit" });
+                return Err(IntakeError::Limit {
+                    what: "bytes of clinical resources in one commit",
+                });
             }
         }
         let mut taken = Vec::with_capacity(documents.len());
@@ -236,7 +278,11 @@ impl Intake {
             return Ok(taken);
         }
         let mut event = self.event(EventKind::Imported, patient, occasion);
-        event.detail = Some(format!("{} documents, {} clinical resources", changed.len(), resources.len()));
+        event.detail = Some(format!(
+            "{} documents, {} clinical resources",
+            changed.len(),
+            resources.len()
+        ));
         if !changed.is_empty() {
             mark(patient, &*self.random, &mut batch)?;
         }
@@ -247,18 +293,36 @@ impl Intake {
 
     fn one(&self, patient: PatientKey, new: NewDocument, now: Millis, batch: &mut Batch) -> Result<Taken, IntakeError> {
         let known = self.records.by_source(&new.source)?;
-        let before = known.map(|document| self.records.entry(&document)).transpose()?.flatten();
+        let before = known
+            .map(|document| self.records.entry(&document))
+            .transpose()?
+            .flatten();
         if before.as_ref().is_some_and(|entry| entry.patient != patient) {
-            return Err(RecordError::Conflict { what: "the source id names a document of another patient" }.into());
+            return Err(RecordError::Conflict {
+                what: "the source id names a document of another patient",
+            }
+            .into());
         }
         let document = known.map_or_else(|| random_bytes(&*self.random).map(DocumentId::new), Ok)?;
         let (place, size, hash, inline) = match (&new.body, before.as_ref()) {
             (Body::OnDemand, _) => (Place::OnDemand, None, None, None),
             (Body::Stored(content), _) => (Place::Content(*content), Some(content.size), Some(content.hash), None),
-            (Body::Bytes(bytes), Some(entry)) if entry.meta.hash == Some(hash_of(bytes)) => (entry.place, entry.meta.size, entry.meta.hash, None),
-            (Body::Bytes(bytes), _) => (Place::Inline, Some(bytes.len() as u64), Some(hash_of(bytes)), Some(bytes.clone())),
+            (Body::Bytes(bytes), Some(entry)) if entry.meta.hash == Some(hash_of(bytes)) => {
+                (entry.place, entry.meta.size, entry.meta.hash, None)
+            }
+            (Body::Bytes(bytes), _) => (
+                Place::Inline,
+                Some(bytes.len() as u64),
+                Some(hash_of(bytes)),
+                Some(bytes.clone()),
+            ),
         };
-        let meta = DocumentMeta { id: document, size, hash, ..new.meta };
+        let meta = DocumentMeta {
+            id: document,
+            size,
+            hash,
+            ..new.meta
+        };
         let entry = Entry {
             patient,
             meta,
@@ -271,28 +335,56 @@ impl Intake {
             stored: before.as_ref().map_or(now, |entry| entry.stored),
         };
         let same = before.as_ref().is_some_and(|before| {
-            before.meta == entry.meta && before.superseded == entry.superseded && before.unknown_labels == entry.unknown_labels && before.authors == entry.authors && before.author_org == entry.author_org
+            before.meta == entry.meta
+                && before.superseded == entry.superseded
+                && before.unknown_labels == entry.unknown_labels
+                && before.authors == entry.authors
+                && before.author_org == entry.author_org
         });
         if same {
-            return Ok(Taken { document, changed: false });
+            return Ok(Taken {
+                document,
+                changed: false,
+            });
         }
-        let kept = if entry.place == Place::Inline && inline.is_none() { self.records.inline(&entry)?.map(|bytes| Bytes::copy_from_slice(&bytes)) } else { inline };
+        let kept = if entry.place == Place::Inline && inline.is_none() {
+            self.records.inline(&entry)?.map(|bytes| Bytes::copy_from_slice(&bytes))
+        } else {
+            inline
+        };
         self.records.put(&entry, kept.as_deref(), batch)?;
-        Ok(Taken { document, changed: true })
+        Ok(Taken {
+            document,
+            changed: true,
+        })
     }
 
     /// Takes in one instance of a study whose bytes are stored. Blocks for one sync. Errors: [`IntakeError`].
-    pub fn instance(&self, patient: PatientKey, new: &NewInstance, labels: &StudyLabels, occasion: &Occasion) -> Result<Taken, IntakeError> {
+    pub fn instance(
+        &self,
+        patient: PatientKey,
+        new: &NewInstance,
+        labels: &StudyLabels,
+        occasion: &Occasion,
+    ) -> Result<Taken, IntakeError> {
         let _writer = self.lock();
         let source = format!("dicom-study|{}", new.study_uid);
         let known = self.records.by_source(&source)?;
         let document = known.map_or_else(|| random_bytes(&*self.random).map(DocumentId::new), Ok)?;
         let mut batch = Batch::new();
         let (imaging, bytes) = match self.records.add_instance(patient, document, new, &mut batch)? {
-            Added::Unchanged => return Ok(Taken { document, changed: false }),
+            Added::Unchanged => {
+                return Ok(Taken {
+                    document,
+                    changed: false,
+                });
+            }
             Added::Stored(imaging, bytes) => (imaging, bytes),
         };
-        let before = known.map(|document| self.records.entry(&document)).transpose()?.flatten();
+        let before = known
+            .map(|document| self.records.entry(&document))
+            .transpose()?
+            .flatten();
         let first = before.is_none();
         let mut entry = before.unwrap_or_else(|| study_entry(patient, document, source, new, labels, occasion.now));
         entry.meta.imaging = Some(imaging);
@@ -303,20 +395,30 @@ impl Intake {
         event.documents = vec![document];
         event.detail = Some(if first { "study begun" } else { "instance added" }.to_owned());
         let _receipts = self.audit.append(vec![event], batch)?;
-        Ok(Taken { document, changed: true })
+        Ok(Taken {
+            document,
+            changed: true,
+        })
     }
 
     /// Withdraws the document of a source: it is neither listed nor released from then on. Says whether there was
     /// one in force. Blocks for one sync. Errors: [`IntakeError`].
     pub fn retire(&self, patient: PatientKey, source: &str, occasion: &Occasion) -> Result<bool, IntakeError> {
         let _writer = self.lock();
-        let Some(document) = self.records.by_source(source)? else { return Ok(false) };
-        let Some(entry) = self.records.entry(&document)? else { return Ok(false) };
+        let Some(document) = self.records.by_source(source)? else {
+            return Ok(false);
+        };
+        let Some(entry) = self.records.entry(&document)? else {
+            return Ok(false);
+        };
         if entry.superseded || entry.patient != patient {
             return Ok(false);
         }
         let kept = self.records.inline(&entry)?.map(|bytes| Bytes::copy_from_slice(&bytes));
-        let retired = Entry { superseded: true, ..entry };
+        let retired = Entry {
+            superseded: true,
+            ..entry
+        };
         let mut batch = Batch::new();
         self.records.put(&retired, kept.as_deref(), &mut batch)?;
         mark(patient, &*self.random, &mut batch)?;
@@ -351,7 +453,14 @@ pub struct StudyLabels {
     pub author_org: Option<OrgId>,
 }
 
-fn study_entry(patient: PatientKey, document: DocumentId, source: String, new: &NewInstance, labels: &StudyLabels, now: Millis) -> Entry {
+fn study_entry(
+    patient: PatientKey,
+    document: DocumentId,
+    source: String,
+    new: &NewInstance,
+    labels: &StudyLabels,
+    now: Millis,
+) -> Entry {
     let created = new.study_date.as_deref().and_then(da_millis);
     let meta = DocumentMeta {
         id: document,

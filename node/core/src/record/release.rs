@@ -67,7 +67,10 @@ use crate::vault::KeyScope;
 
 /// Largest piece that leaves between two looks at the consent epoch, in bytes.
 const PIECE_BYTES: usize = 128 * 1024;
-const _: () = assert!((PIECE_BYTES as u64) < EPOCH_CHECK_BYTES, "a piece must be smaller than the distance of two checks");
+const _: () = assert!(
+    (PIECE_BYTES as u64) < EPOCH_CHECK_BYTES,
+    "a piece must be smaller than the distance of two checks"
+);
 
 /// Why a document is not released.
 #[derive(Debug, thiserror::Error)]
@@ -136,7 +139,12 @@ pub struct Released {
 
 impl fmt::Debug for Released {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Released({} of {} bytes)", self.size.saturating_sub(self.from), self.size)
+        write!(
+            out,
+            "Released({} of {} bytes)",
+            self.size.saturating_sub(self.from),
+            self.size
+        )
     }
 }
 
@@ -184,7 +192,14 @@ impl Door {
         summaries: Arc<dyn Summaries>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { records, contents, patients, policies, summaries, clock }
+        Self {
+            records,
+            contents,
+            patients,
+            policies,
+            summaries,
+            clock,
+        }
     }
 
     fn admit(&self, permit: &Permit, receipt: &Receipt, entry: &Entry) -> Result<Term, ReleaseError> {
@@ -195,19 +210,32 @@ impl Door {
             return Err(ReleaseError::WrongKey("receipt"));
         }
         let watch = self.policies.watch(entry.patient)?;
-        let term = Term { epoch: permit.epoch(), expires: permit.expires(), watch, clock: Arc::clone(&self.clock) };
+        let term = Term {
+            epoch: permit.epoch(),
+            expires: permit.expires(),
+            watch,
+            clock: Arc::clone(&self.clock),
+        };
         term.holds()?;
         Ok(term)
     }
 
     /// Releases a document from byte `from` on. Errors: every [`ReleaseError`].
-    pub async fn open(&self, permit: Permit, receipt: Receipt, entry: &Entry, from: u64) -> Result<Released, ReleaseError> {
+    pub async fn open(
+        &self,
+        permit: Permit,
+        receipt: Receipt,
+        entry: &Entry,
+        from: u64,
+    ) -> Result<Released, ReleaseError> {
         let term = self.admit(&permit, &receipt, entry)?;
         let content_type = entry.meta.content_type.clone();
         match entry.place {
             Place::Inline => {
                 let (records, entry) = (self.records.clone(), entry.clone());
-                let bytes = blocking(move || records.inline(&entry)).await?.ok_or(ReleaseError::NoSuchPart)?;
+                let bytes = blocking(move || records.inline(&entry))
+                    .await?
+                    .ok_or(ReleaseError::NoSuchPart)?;
                 whole(content_type, Bytes::copy_from_slice(&bytes), from, term)
             }
             Place::OnDemand => whole(content_type, self.assemble(entry).await?, from, term),
@@ -218,18 +246,38 @@ impl Door {
 
     /// Releases a study: its manifest at once, its instances one by one as they are read.
     /// Errors: every [`ReleaseError`].
-    pub async fn open_study(&self, permit: Permit, receipt: Receipt, entry: &Entry) -> Result<ReleasedStudy, ReleaseError> {
+    pub async fn open_study(
+        &self,
+        permit: Permit,
+        receipt: Receipt,
+        entry: &Entry,
+    ) -> Result<ReleasedStudy, ReleaseError> {
         let term = self.admit(&permit, &receipt, entry)?;
-        let uid = entry.meta.imaging.as_ref().map(|imaging| imaging.study_uid.clone()).ok_or(ReleaseError::NoSuchPart)?;
+        let uid = entry
+            .meta
+            .imaging
+            .as_ref()
+            .map(|imaging| imaging.study_uid.clone())
+            .ok_or(ReleaseError::NoSuchPart)?;
         let (records, wanted) = (self.records.clone(), entry.clone());
         let read = move || Ok::<_, RecordError>((records.manifest(&wanted)?, records.instances(&uid)?));
         let (manifest, instances) = blocking(read).await?;
         let manifest = manifest.ok_or(ReleaseError::NoSuchPart)?;
-        Ok(ReleasedStudy { door: self.clone(), entry: entry.clone(), manifest, instances, term })
+        Ok(ReleasedStudy {
+            door: self.clone(),
+            entry: entry.clone(),
+            manifest,
+            instances,
+            term,
+        })
     }
 
     async fn assemble(&self, entry: &Entry) -> Result<Bytes, ReleaseError> {
-        let (records, patients, summaries) = (self.records.clone(), Arc::clone(&self.patients), Arc::clone(&self.summaries));
+        let (records, patients, summaries) = (
+            self.records.clone(),
+            Arc::clone(&self.patients),
+            Arc::clone(&self.summaries),
+        );
         let (patient, now) = (entry.patient, self.clock.now());
         blocking(move || {
             let person = patients.person(patient)?.ok_or(ReleaseError::NoSuchPart)?;
@@ -239,12 +287,26 @@ impl Door {
         .await
     }
 
-    async fn stored(&self, entry: &Entry, content: &content::ContentRef, content_type: String, from: u64, term: Term) -> Result<Released, ReleaseError> {
+    async fn stored(
+        &self,
+        entry: &Entry,
+        content: &content::ContentRef,
+        content_type: String,
+        from: u64,
+        term: Term,
+    ) -> Result<Released, ReleaseError> {
         let scope = KeyScope::Patient(entry.patient);
         let plain = content::read(&*self.contents, &self.records.vault, scope, content, from).await?;
         let epoch = term.epoch;
         let stream = guarded(plain.map(|piece| piece.map_err(ReleaseError::Content)).boxed(), term);
-        Ok(Released { content_type, size: content.size, from, hash: content.hash, epoch, stream })
+        Ok(Released {
+            content_type,
+            size: content.size,
+            from,
+            hash: content.hash,
+            epoch,
+            stream,
+        })
     }
 }
 
@@ -299,21 +361,36 @@ impl ReleasedStudy {
         let at = usize::try_from(index).unwrap_or(usize::MAX);
         let instance = self.instances.get(at).ok_or(ReleaseError::NoSuchPart)?;
         let content_type = "application/dicom".to_owned();
-        self.door.stored(&self.entry, &instance.content, content_type, from, self.term.clone()).await
+        self.door
+            .stored(&self.entry, &instance.content, content_type, from, self.term.clone())
+            .await
     }
 }
 
 fn whole(content_type: String, bytes: Bytes, from: u64, term: Term) -> Result<Released, ReleaseError> {
     let size = bytes.len() as u64;
-    let start = usize::try_from(from).ok().filter(|start| *start <= bytes.len()).ok_or(ReleaseError::Range)?;
+    let start = usize::try_from(from)
+        .ok()
+        .filter(|start| *start <= bytes.len())
+        .ok_or(ReleaseError::Range)?;
     let hash = ContentHash::new(Sha256::digest(&bytes).into());
     let epoch = term.epoch;
     let stream = guarded(futures::stream::iter([Ok(bytes.slice(start..))]).boxed(), term);
-    Ok(Released { content_type, size, from, hash, epoch, stream })
+    Ok(Released {
+        content_type,
+        size,
+        from,
+        hash,
+        epoch,
+        stream,
+    })
 }
 
 /// Cuts the bytes into pieces and looks at the permit before each.
-fn guarded(mut plain: BoxStream<'static, Result<Bytes, ReleaseError>>, term: Term) -> BoxStream<'static, Result<Bytes, ReleaseError>> {
+fn guarded(
+    mut plain: BoxStream<'static, Result<Bytes, ReleaseError>>,
+    term: Term,
+) -> BoxStream<'static, Result<Bytes, ReleaseError>> {
     async_stream::try_stream! {
         while let Some(chunk) = plain.next().await {
             let mut chunk = chunk?;

@@ -68,6 +68,23 @@ struct InstanceRow {
     attributes: Vec<u8>,
 }
 
+impl StudyRow {
+    /// The row of a study whose first instance is `new`, still without it.
+    fn empty(document: DocumentId, new: &NewInstance, attributes: Vec<u8>) -> Self {
+        Self {
+            document,
+            uid: new.study_uid.clone(),
+            description: new.study_description.clone(),
+            date: new.study_date.clone(),
+            modalities: Vec::new(),
+            series: 0,
+            instances: 0,
+            bytes: 0,
+            attributes,
+        }
+    }
+}
+
 impl Stored for StudyRow {
     const VERSION: u8 = 1;
 }
@@ -135,63 +152,78 @@ impl Records {
 
     fn study_row(&self, uid: &str) -> Result<Option<(PatientKey, StudyRow)>, RecordError> {
         let key = self.study_key(uid);
-        let Some(stored) = self.kv.get(Table::Studies, &key)? else { return Ok(None) };
-        let Some((patient, sealed)) = owned(&stored) else { return Ok(None) };
-        Ok(self.open(patient, Table::Studies, &key, sealed)?.map(|row| (patient, row)))
+        let Some(stored) = self.kv.get(Table::Studies, &key)? else {
+            return Ok(None);
+        };
+        let Some((patient, sealed)) = owned(&stored) else {
+            return Ok(None);
+        };
+        Ok(self
+            .open(patient, Table::Studies, &key, sealed)?
+            .map(|row| (patient, row)))
     }
 
     /// Adds an instance to the rows of its study under the document id `document` (the study's own when it
     /// exists). The caller writes the document entry with the counts. Errors: [`RecordError`].
-    pub fn add_instance(&self, patient: PatientKey, document: DocumentId, new: &NewInstance, batch: &mut Batch) -> Result<Added, RecordError> {
+    pub fn add_instance(
+        &self,
+        patient: PatientKey,
+        document: DocumentId,
+        new: &NewInstance,
+        batch: &mut Batch,
+    ) -> Result<Added, RecordError> {
         if new.attributes.iter().any(|level| level.len() > ATTRIBUTES_BYTES_MAX) {
-            return Err(RecordError::Limit { what: "attributes of one level" });
+            return Err(RecordError::Limit {
+                what: "attributes of one level",
+            });
         }
         let [study_attributes, series_attributes, instance_attributes] = new.attributes.clone();
         let study_key = self.study_key(&new.study_uid);
-        let series_key = [study_key, self.vault.blind_key("series", new.series.series_uid.as_bytes())].concat();
-        let instance_key = [series_key.as_slice(), &self.vault.blind_key("instance", new.instance.sop_uid.as_bytes())].concat();
+        let series_key = self.key_below(&study_key, "series", &new.series.series_uid);
+        let instance_key = self.key_below(&series_key, "instance", &new.instance.sop_uid);
         let found = self.study_row(&new.study_uid)?;
         if found.as_ref().is_some_and(|(owner, _)| *owner != patient) {
-            return Err(RecordError::Conflict { what: "the study belongs to another patient" });
+            return Err(RecordError::Conflict {
+                what: "the study belongs to another patient",
+            });
         }
-        if let Some(stored) = self.kv.get(Table::Instances, &instance_key)?
-            && let Some((_, sealed)) = owned(&stored)
-            && let Some(row) = self.open::<InstanceRow>(patient, Table::Instances, &instance_key, sealed)?
-        {
-            let equal = row.entry.hash == new.instance.hash;
-            return if equal { Ok(Added::Unchanged) } else { Err(RecordError::Conflict { what: "the instance is here with other bytes" }) };
+        if self.has_instance(patient, &instance_key, &new.instance)? {
+            return Ok(Added::Unchanged);
         }
-        let mut row = found.map_or_else(
-            || StudyRow {
-                document,
-                uid: new.study_uid.clone(),
-                description: new.study_description.clone(),
-                date: new.study_date.clone(),
-                modalities: Vec::new(),
-                series: 0,
-                instances: 0,
-                bytes: 0,
-                attributes: study_attributes,
-            },
-            |(_, row)| row,
-        );
+        let mut row = found.map_or_else(|| StudyRow::empty(document, new, study_attributes), |(_, row)| row);
         if usize::try_from(row.instances).unwrap_or(usize::MAX) >= INSTANCES_MAX {
-            return Err(RecordError::Limit { what: "instances of one study" });
+            return Err(RecordError::Limit {
+                what: "instances of one study",
+            });
         }
         if self.kv.get(Table::Series, &series_key)?.is_none() {
             row.series = row.series.saturating_add(1);
             if !row.modalities.contains(&new.series.modality) {
                 row.modalities.push(new.series.modality.clone());
             }
-            let entry = SeriesEntry { instances: Vec::new(), ..new.series.clone() };
-            self.seal(patient, Table::Series, &series_key, &SeriesRow { entry, attributes: series_attributes }, batch)?;
+            let series = SeriesRow {
+                entry: SeriesEntry {
+                    instances: Vec::new(),
+                    ..new.series.clone()
+                },
+                attributes: series_attributes,
+            };
+            self.seal(patient, Table::Series, &series_key, &series, batch)?;
         }
         row.instances = row.instances.saturating_add(1);
         row.bytes = row.bytes.saturating_add(new.instance.size);
-        let instance = InstanceRow { entry: new.instance.clone(), content: new.content, attributes: instance_attributes };
+        let instance = InstanceRow {
+            entry: new.instance.clone(),
+            content: new.content,
+            attributes: instance_attributes,
+        };
         self.seal(patient, Table::Instances, &instance_key, &instance, batch)?;
         self.seal(patient, Table::Studies, &study_key, &row, batch)?;
-        batch.put(Table::StudiesByPatient, [patient.0.as_slice(), &study_key].concat(), [PRESENT]);
+        batch.put(
+            Table::StudiesByPatient,
+            [patient.0.as_slice(), &study_key].concat(),
+            [PRESENT],
+        );
         let imaging = ImagingSummary {
             study_uid: row.uid,
             modalities: row.modalities,
@@ -202,20 +234,56 @@ impl Records {
         Ok(Added::Stored(imaging, row.bytes))
     }
 
+    fn key_below(&self, above: &[u8], level: &'static str, uid: &str) -> Vec<u8> {
+        [above, &self.vault.blind_key(level, uid.as_bytes())].concat()
+    }
+
+    /// Whether the instance is here with equal bytes; with other bytes it is a conflict.
+    fn has_instance(&self, patient: PatientKey, key: &[u8], new: &InstanceEntry) -> Result<bool, RecordError> {
+        let Some(stored) = self.kv.get(Table::Instances, key)? else {
+            return Ok(false);
+        };
+        let Some((_, sealed)) = owned(&stored) else {
+            return Ok(false);
+        };
+        match self.open::<InstanceRow>(patient, Table::Instances, key, sealed)? {
+            None => Ok(false),
+            Some(row) if row.entry.hash == new.hash => Ok(true),
+            Some(_) => Err(RecordError::Conflict {
+                what: "the instance is here with other bytes",
+            }),
+        }
+    }
+
     /// Every instance of a study in viewing order. Errors: [`RecordError`].
     pub fn instances(&self, uid: &str) -> Result<Vec<StudyInstance>, RecordError> {
         let key = self.study_key(uid);
         let mut series: Vec<(Vec<u8>, SeriesEntry)> = Vec::new();
         for (at, stored) in self.kv.scan(&Scan::of(Table::Series, &key))? {
-            let Some((patient, sealed)) = owned(&stored) else { continue };
-            series.extend(self.open::<SeriesRow>(patient, Table::Series, &at, sealed)?.map(|row| (at, row.entry)));
+            let Some((patient, sealed)) = owned(&stored) else {
+                continue;
+            };
+            series.extend(
+                self.open::<SeriesRow>(patient, Table::Series, &at, sealed)?
+                    .map(|row| (at, row.entry)),
+            );
         }
-        series.sort_by(|(_, left), (_, right)| (number(left.number), &left.series_uid).cmp(&(number(right.number), &right.series_uid)));
+        series.sort_by(|(_, left), (_, right)| {
+            (number(left.number), &left.series_uid).cmp(&(number(right.number), &right.series_uid))
+        });
         let mut all = Vec::new();
         for (prefix, series) in series {
             let mut rows = self.instance_rows(&prefix)?;
-            rows.sort_by(|left, right| (number(left.entry.number), &left.entry.sop_uid).cmp(&(number(right.entry.number), &right.entry.sop_uid)));
-            all.extend(rows.into_iter().map(|row| StudyInstance { series: series.clone(), entry: row.entry, content: row.content, attributes: row.attributes }));
+            rows.sort_by(|left, right| {
+                (number(left.entry.number), &left.entry.sop_uid)
+                    .cmp(&(number(right.entry.number), &right.entry.sop_uid))
+            });
+            all.extend(rows.into_iter().map(|row| StudyInstance {
+                series: series.clone(),
+                entry: row.entry,
+                content: row.content,
+                attributes: row.attributes,
+            }));
         }
         Ok(all)
     }
@@ -225,7 +293,9 @@ impl Records {
         let mut after: Vec<u8> = Vec::new();
         loop {
             let scan = Scan::of(Table::Instances, prefix);
-            let pairs = self.kv.scan(&if after.is_empty() { scan } else { scan.after(&after) })?;
+            let pairs = self
+                .kv
+                .scan(&if after.is_empty() { scan } else { scan.after(&after) })?;
             let whole = pairs.len() < SCAN_LIMIT_MAX;
             for (key, stored) in pairs {
                 if let Some((patient, sealed)) = owned(&stored) {
@@ -243,19 +313,37 @@ impl Records {
     pub fn series(&self, uid: &str) -> Result<Vec<(SeriesEntry, Vec<u8>)>, RecordError> {
         let mut found = Vec::new();
         for (at, stored) in self.kv.scan(&Scan::of(Table::Series, &self.study_key(uid)))? {
-            let Some((patient, sealed)) = owned(&stored) else { continue };
-            found.extend(self.open::<SeriesRow>(patient, Table::Series, &at, sealed)?.map(|row| (row.entry, row.attributes)));
+            let Some((patient, sealed)) = owned(&stored) else {
+                continue;
+            };
+            found.extend(
+                self.open::<SeriesRow>(patient, Table::Series, &at, sealed)?
+                    .map(|row| (row.entry, row.attributes)),
+            );
         }
         Ok(found)
     }
 
     /// The manifest of a study entry, in viewing order. Errors: [`RecordError`].
     pub fn manifest(&self, entry: &Entry) -> Result<Option<StudyManifest>, RecordError> {
-        let Some(uid) = entry.meta.imaging.as_ref().map(|imaging| imaging.study_uid.clone()) else { return Ok(None) };
-        let Some((_, row)) = self.study_row(&uid)? else { return Ok(None) };
-        let mut manifest = StudyManifest { study_uid: uid.clone(), description: row.description, date: row.date, series: Vec::new() };
+        let Some(uid) = entry.meta.imaging.as_ref().map(|imaging| imaging.study_uid.clone()) else {
+            return Ok(None);
+        };
+        let Some((_, row)) = self.study_row(&uid)? else {
+            return Ok(None);
+        };
+        let mut manifest = StudyManifest {
+            study_uid: uid.clone(),
+            description: row.description,
+            date: row.date,
+            series: Vec::new(),
+        };
         for instance in self.instances(&uid)? {
-            if manifest.series.last().is_none_or(|last| last.series_uid != instance.series.series_uid) {
+            if manifest
+                .series
+                .last()
+                .is_none_or(|last| last.series_uid != instance.series.series_uid)
+            {
                 manifest.series.push(instance.series.clone());
             }
             if let Some(last) = manifest.series.last_mut() {
@@ -270,8 +358,12 @@ impl Records {
     pub fn studies(&self, limit: usize) -> Result<Vec<StudyRecord>, RecordError> {
         let mut found = Vec::new();
         for (key, stored) in self.kv.scan(&Scan::of(Table::Studies, &[]).limit(limit))? {
-            let Some((patient, sealed)) = owned(&stored) else { continue };
-            let Some(row) = self.open::<StudyRow>(patient, Table::Studies, &key, sealed)? else { continue };
+            let Some((patient, sealed)) = owned(&stored) else {
+                continue;
+            };
+            let Some(row) = self.open::<StudyRow>(patient, Table::Studies, &key, sealed)? else {
+                continue;
+            };
             found.extend(self.study(&row.uid)?);
         }
         Ok(found)

@@ -42,13 +42,23 @@ pub trait Summaries: Send + Sync + 'static {
 impl Records {
     /// Keeps a resource under its name (type and id at the source); the same name replaces it.
     /// Errors: [`RecordError`].
-    pub fn put_resource(&self, patient: PatientKey, name: &str, resource: &Value, batch: &mut Batch) -> Result<(), RecordError> {
+    pub fn put_resource(
+        &self,
+        patient: PatientKey,
+        name: &str,
+        resource: &Value,
+        batch: &mut Batch,
+    ) -> Result<(), RecordError> {
         let bytes = resource.to_string().into_bytes();
         if bytes.len() > RESOURCE_BYTES_MAX {
-            return Err(RecordError::Limit { what: "bytes of a clinical resource" });
+            return Err(RecordError::Limit {
+                what: "bytes of a clinical resource",
+            });
         }
         let key = [patient.0.as_slice(), &self.vault.blind_key("resource", name.as_bytes())].concat();
-        let sealed = self.vault.seal(KeyScope::Patient(patient), Table::PatientResources, &key, &bytes)?;
+        let sealed = self
+            .vault
+            .seal(KeyScope::Patient(patient), Table::PatientResources, &key, &bytes)?;
         batch.put(Table::PatientResources, key, sealed);
         Ok(())
     }
@@ -59,10 +69,15 @@ impl Records {
         let mut after: Vec<u8> = Vec::new();
         loop {
             let scan = Scan::of(Table::PatientResources, &patient.0);
-            let pairs = self.kv.scan(&if after.is_empty() { scan } else { scan.after(&after) })?;
+            let pairs = self
+                .kv
+                .scan(&if after.is_empty() { scan } else { scan.after(&after) })?;
             let whole = pairs.len() < SCAN_LIMIT_MAX;
             for (key, sealed) in pairs {
-                match self.vault.open_value(KeyScope::Patient(patient), Table::PatientResources, &key, &sealed) {
+                match self
+                    .vault
+                    .open_value(KeyScope::Patient(patient), Table::PatientResources, &key, &sealed)
+                {
                     Ok(plain) => found.extend(serde_json::from_slice::<Value>(&plain).ok()),
                     Err(VaultError::Erased) => return Ok(Vec::new()),
                     Err(error) => return Err(error.into()),

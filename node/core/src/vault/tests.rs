@@ -27,17 +27,30 @@ fn a_value_opens_only_in_its_place() {
     let scopes = [KeyScope::Node, KeyScope::Patient(ANNA)];
     for scope in scopes {
         let sealed = vault.seal(scope, Table::Patients, b"key", b"plain").unwrap();
-        assert_eq!(vault.open_value(scope, Table::Patients, b"key", &sealed).unwrap().as_slice(), b"plain");
+        assert_eq!(
+            vault
+                .open_value(scope, Table::Patients, b"key", &sealed)
+                .unwrap()
+                .as_slice(),
+            b"plain"
+        );
         let altered = Err(VaultError::Altered { table: "patients" });
         assert_eq!(vault.open_value(scope, Table::Patients, b"other", &sealed), altered);
         assert!(vault.open_value(scope, Table::Records, b"key", &sealed).is_err());
         for bit in 0..sealed.len() * 8 {
             let mut forged = sealed.clone();
             forged[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(vault.open_value(scope, Table::Patients, b"key", &forged), altered, "bit {bit}");
+            assert_eq!(
+                vault.open_value(scope, Table::Patients, b"key", &forged),
+                altered,
+                "bit {bit}"
+            );
         }
         for length in 0..sealed.len() {
-            assert_eq!(vault.open_value(scope, Table::Patients, b"key", &sealed[..length]), altered);
+            assert_eq!(
+                vault.open_value(scope, Table::Patients, b"key", &sealed[..length]),
+                altered
+            );
         }
     }
 }
@@ -45,12 +58,21 @@ fn a_value_opens_only_in_its_place() {
 #[test]
 fn the_wrong_key_is_refused_with_words_and_the_right_one_opens_again() {
     let kv = Arc::new(MemoryKv::new());
-    let sealed = vault(&kv, 1).unwrap().seal(KeyScope::Node, Table::Meta, b"k", b"v").unwrap();
+    let sealed = vault(&kv, 1)
+        .unwrap()
+        .seal(KeyScope::Node, Table::Meta, b"k", b"v")
+        .unwrap();
     let refused = vault(&kv, 2).unwrap_err();
     assert_eq!(refused, VaultError::WrongKek);
     assert!(refused.to_string().contains("point the configuration at the key file"));
     let again = vault(&kv, 1).unwrap();
-    assert_eq!(again.open_value(KeyScope::Node, Table::Meta, b"k", &sealed).unwrap().as_slice(), b"v");
+    assert_eq!(
+        again
+            .open_value(KeyScope::Node, Table::Meta, b"k", &sealed)
+            .unwrap()
+            .as_slice(),
+        b"v"
+    );
     kv.tamper(Table::Patients, b"something", |value| *value = Some(vec![1]));
     kv.tamper(Table::Keys, &[0], |value| *value = None);
     assert_eq!(vault(&kv, 1).unwrap_err(), VaultError::NodeKeyMissing);
@@ -69,10 +91,18 @@ fn an_erased_patient_never_opens_again() {
     let sealed = vault.seal(scope, Table::Patients, b"k", b"v").unwrap();
     let mut batch = Batch::new();
     vault.erase(ANNA, &mut batch);
-    assert_eq!(vault.open_value(scope, Table::Patients, b"k", &sealed), Err(VaultError::Erased), "at once");
+    assert_eq!(
+        vault.open_value(scope, Table::Patients, b"k", &sealed),
+        Err(VaultError::Erased),
+        "at once"
+    );
     kv.commit(batch).unwrap();
     let reopened = self::vault(&kv, 1).unwrap();
-    assert_eq!(reopened.open_value(scope, Table::Patients, b"k", &sealed), Err(VaultError::Erased), "for ever");
+    assert_eq!(
+        reopened.open_value(scope, Table::Patients, b"k", &sealed),
+        Err(VaultError::Erased),
+        "for ever"
+    );
     assert_eq!(reopened.create(ANNA, &mut Batch::new()), Err(VaultError::Erased));
     assert_eq!(reopened.holds(ANNA), Ok(false));
 }

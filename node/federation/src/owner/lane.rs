@@ -3,7 +3,7 @@
 
 use super::{
     BTreeMap, BTreeSet, Entry, Federation, IndexMessage, MESSAGE_RECORD_BYTES_MAX, Millis, OrgId, Planted, RecordKey,
-    STORE_RETRY_MS, STORE_RETRY_MS_MAX, STORE_RECORDS_MAX, Sequence, SignedRecord, StoreOutcome, Table, Turn, Vote,
+    STORE_RECORDS_MAX, STORE_RETRY_MS, STORE_RETRY_MS_MAX, Sequence, SignedRecord, StoreOutcome, Table, Turn, Vote,
     back_off, index_key, lane_key, lane_prefix,
 };
 
@@ -41,7 +41,10 @@ pub(crate) struct Lane {
 
 impl Lane {
     pub(crate) fn with_backlog() -> Self {
-        Self { backlog: true, ..Self::default() }
+        Self {
+            backlog: true,
+            ..Self::default()
+        }
     }
 
     /// A record waits for this holder.
@@ -83,7 +86,10 @@ impl Lane {
     pub(crate) fn due(&self) -> Option<Millis> {
         match &self.flight {
             Some(flight) => Some(flight.again),
-            None => [self.pause, self.announcing.map(|(_, at)| at)].into_iter().flatten().min(),
+            None => [self.pause, self.announcing.map(|(_, at)| at)]
+                .into_iter()
+                .flatten()
+                .min(),
         }
     }
 }
@@ -104,8 +110,16 @@ impl Federation {
         if let Some(flight) = &mut lane.flight {
             if flight.again <= turn.now {
                 flight.attempt = flight.attempt.saturating_add(1);
-                flight.again = turn.now.plus(back_off(flight.attempt, STORE_RETRY_MS, STORE_RETRY_MS_MAX));
-                turn.send(org, IndexMessage::Store { id: flight.id, records: flight.records.clone() });
+                flight.again = turn
+                    .now
+                    .plus(back_off(flight.attempt, STORE_RETRY_MS, STORE_RETRY_MS_MAX));
+                turn.send(
+                    org,
+                    IndexMessage::Store {
+                        id: flight.id,
+                        records: flight.records.clone(),
+                    },
+                );
             }
             return;
         }
@@ -119,18 +133,35 @@ impl Federation {
             return;
         }
         let id = self.question();
-        turn.send(org, IndexMessage::Store { id, records: records.clone() });
+        turn.send(
+            org,
+            IndexMessage::Store {
+                id,
+                records: records.clone(),
+            },
+        );
         lane.announcing = None;
-        lane.flight = Some(Flight { id, items, records, attempt: 0, again: turn.now.plus(STORE_RETRY_MS) });
+        lane.flight = Some(Flight {
+            id,
+            items,
+            records,
+            attempt: 0,
+            again: turn.now.plus(STORE_RETRY_MS),
+        });
     }
 
     /// The next batch: urgent records, then the backlog.
     fn gather(
-        &mut self, turn: &mut Turn<'_>, org: &OrgId, lane: &mut Lane,
+        &mut self,
+        turn: &mut Turn<'_>,
+        org: &OrgId,
+        lane: &mut Lane,
     ) -> (Vec<(RecordKey, Sequence)>, Vec<SignedRecord>) {
         let mut batch = Batch::default();
         while let Some(key) = lane.urgent.pop_first() {
-            let Some(entry) = self.own_entry(turn, &key) else { continue };
+            let Some(entry) = self.own_entry(turn, &key) else {
+                continue;
+            };
             if !batch.add(&key, entry) {
                 lane.urgent.insert(key);
                 return batch.into_parts();
@@ -144,12 +175,17 @@ impl Federation {
             if !lane.backlog {
                 break;
             }
-            let page = self.ledger.scan(turn.kept, Table::Outbox, &prefix, &lane.cursor, STORE_RECORDS_MAX);
+            let page = self
+                .ledger
+                .scan(turn.kept, Table::Outbox, &prefix, &lane.cursor, STORE_RECORDS_MAX);
             if page.is_empty() {
                 lane.cursor.clear();
                 if core::mem::take(&mut lane.leftover) {
                     lane.rejected = lane.rejected.saturating_add(1);
-                    lane.pause = Some(turn.now.plus(back_off(lane.rejected, STORE_RETRY_MS, STORE_RETRY_MS_MAX)));
+                    lane.pause = Some(
+                        turn.now
+                            .plus(back_off(lane.rejected, STORE_RETRY_MS, STORE_RETRY_MS_MAX)),
+                    );
                 } else {
                     lane.backlog = core::mem::take(&mut lane.dirty) || !batch.items.is_empty();
                     lane.rejected = 0;
@@ -190,7 +226,13 @@ impl Federation {
             attempt.saturating_add(1),
             turn.now.plus(back_off(attempt, STORE_RETRY_MS, STORE_RETRY_MS_MAX)),
         ));
-        turn.send(org, IndexMessage::Store { id: version, records: Vec::new() });
+        turn.send(
+            org,
+            IndexMessage::Store {
+                id: version,
+                records: Vec::new(),
+            },
+        );
     }
 
     pub(super) const fn owner_is_placing(&self) -> bool {
@@ -200,7 +242,9 @@ impl Federation {
     /// A holder answers a batch.
     pub(crate) fn stored(&mut self, turn: &mut Turn<'_>, from: &OrgId, id: u64, outcomes: &[StoreOutcome]) {
         let version = self.members.version();
-        let Some(lane) = self.owner.lanes.get_mut(from) else { return };
+        let Some(lane) = self.owner.lanes.get_mut(from) else {
+            return;
+        };
         if outcomes.is_empty() {
             if id == version && lane.announcing.is_some() {
                 lane.announced = Some(version);
@@ -208,7 +252,11 @@ impl Federation {
             }
             return;
         }
-        if !lane.flight.as_ref().is_some_and(|flight| flight.id == id && flight.items.len() == outcomes.len()) {
+        if !lane
+            .flight
+            .as_ref()
+            .is_some_and(|flight| flight.id == id && flight.items.len() == outcomes.len())
+        {
             return;
         }
         let Some(flight) = lane.flight.take() else { return };
@@ -216,7 +264,10 @@ impl Federation {
             lane.rejected = 0;
         } else {
             lane.rejected = lane.rejected.saturating_add(1);
-            lane.pause = Some(turn.now.plus(back_off(lane.rejected, STORE_RETRY_MS, STORE_RETRY_MS_MAX)));
+            lane.pause = Some(
+                turn.now
+                    .plus(back_off(lane.rejected, STORE_RETRY_MS, STORE_RETRY_MS_MAX)),
+            );
         }
         for ((key, sequence), outcome) in flight.items.into_iter().zip(outcomes) {
             match outcome {

@@ -7,10 +7,18 @@ use hie_protocol::id::{IndexKey, Millis, OrgId};
 use super::{HolderSet, weight};
 
 fn set(count: u32) -> HolderSet {
-    let mut holders: Vec<OrgId> =
-        (1..=count).map(|number| OrgId::parse(&format!("urn:oid:2.999.{number}")).unwrap()).collect();
+    let mut holders: Vec<OrgId> = (1..=count)
+        .map(|number| OrgId::parse(&format!("urn:oid:2.999.{number}")).unwrap())
+        .collect();
     holders.sort();
-    HolderSet { version: 1, holders, replicas: 3, write_quorum: 2, read_quorum: 2, taken: Millis(0) }
+    HolderSet {
+        version: 1,
+        holders,
+        replicas: 3,
+        write_quorum: 2,
+        read_quorum: 2,
+        taken: Millis(0),
+    }
 }
 
 fn key(number: u16) -> IndexKey {
@@ -26,7 +34,9 @@ fn spec_f_place_frozen_vectors() {
     assert_eq!(weight(&IndexKey::new([0xff; 32]), &org), WEIGHT_ONES);
     let placed = |number| -> Vec<String> {
         let orgs = set(6).place(&key(number));
-        orgs.iter().map(|org| org.as_str().trim_start_matches("urn:oid:2.999.").to_owned()).collect()
+        orgs.iter()
+            .map(|org| org.as_str().trim_start_matches("urn:oid:2.999.").to_owned())
+            .collect()
     };
     for (number, expected) in PLACED {
         assert_eq!(placed(number), expected, "key {number}");

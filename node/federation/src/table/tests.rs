@@ -15,7 +15,9 @@ struct Memory(BTreeMap<(Table, Vec<u8>), Vec<u8>>);
 
 impl Memory {
     fn take(&mut self, effect: Option<Effect>) -> Option<PersistId> {
-        let Some(Effect::Persist { id, changes }) = effect else { return None };
+        let Some(Effect::Persist { id, changes }) = effect else {
+            return None;
+        };
         for change in changes {
             match change.value {
                 Some(value) => self.0.insert((change.table, change.key), value),
@@ -34,13 +36,21 @@ impl Kept for Memory {
     fn scan(&self, table: Table, prefix: &[u8], from: &[u8], max: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
         let fits = |at: Table, key: &Vec<u8>| at == table && key.starts_with(prefix) && key.as_slice() >= from;
         let found = self.0.iter().filter(|((at, key), _)| fits(*at, key));
-        found.take(max).map(|((_, key), value)| (key.clone(), value.clone())).collect()
+        found
+            .take(max)
+            .map(|((_, key), value)| (key.clone(), value.clone()))
+            .collect()
     }
 }
 
 #[test]
 fn an_entry_reads_back() {
-    let entry = Entry { sequence: Sequence(7), expires: Millis(9), tombstone: true, signed: Bytes(vec![1, 2, 3]) };
+    let entry = Entry {
+        sequence: Sequence(7),
+        expires: Millis(9),
+        tombstone: true,
+        signed: Bytes(vec![1, 2, 3]),
+    };
     assert_eq!(Entry::decode(&entry.encode()), Some(entry.clone()));
     for cut in 0..18 {
         assert_eq!(Entry::decode(&entry.encode()[..cut]), None);
@@ -60,7 +70,12 @@ fn times_sort_as_bytes() {
 #[test]
 fn what_waits_for_a_sync_waits_for_the_latest_one() {
     let mut ledger = Ledger::default();
-    let after = || After::Emit(Box::new(Effect::Misbehaved { org: org(), what: Misbehaviour::Forged }));
+    let after = || {
+        After::Emit(Box::new(Effect::Misbehaved {
+            org: org(),
+            what: Misbehaviour::Forged,
+        }))
+    };
     assert!(ledger.defer(after()).is_some(), "nothing is on its way");
     ledger.write(Table::Own, vec![1], Some(vec![1]));
     assert!(ledger.defer(after()).is_none());

@@ -53,7 +53,13 @@ impl Lane {
     /// Prepares the lane. Errors: rustls' own, when TLS cannot be configured.
     pub fn new(trust: Arc<Trust>) -> Result<Self, rustls::Error> {
         let connector = TlsConnector::from(trust.client(Channel::Bulk)?);
-        Ok(Self { inner: Arc::new(Inner { trust, connector, pool: Mutex::default() }) })
+        Ok(Self {
+            inner: Arc::new(Inner {
+                trust,
+                connector,
+                pool: Mutex::default(),
+            }),
+        })
     }
 
     /// Asks a node and waits for the first frame of its answer until `deadline`, counted from now.
@@ -78,11 +84,23 @@ impl Lane {
     }
 
     async fn begin(&self, node: NodeKey, mut stream: Dialled, ask: &Ask) -> Result<LaneStream, PeerFailure> {
-        wire::write_ask(&mut stream, ask).await.map_err(|error| failure(&error))?;
+        wire::write_ask(&mut stream, ask)
+            .await
+            .map_err(|error| failure(&error))?;
         let first = wire::read_answer(&mut stream).await.map_err(|error| failure(&error))?;
         let many = matches!(ask.item, Item::InstancesFrom(_));
-        let state = State { open: false, many, done: false };
-        Ok(LaneStream { lane: self.clone(), node, stream: Some(stream), first: Some(first), state })
+        let state = State {
+            open: false,
+            many,
+            done: false,
+        };
+        Ok(LaneStream {
+            lane: self.clone(),
+            node,
+            stream: Some(stream),
+            first: Some(first),
+            state,
+        })
     }
 }
 
@@ -108,26 +126,30 @@ impl Inner {
         let mut pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         let streams = pool.entry(node).or_default();
         if streams.len() < POOLED_MAX && !stream.is_cut() {
-            streams.push(Resting { stream, since: Instant::now() });
+            streams.push(Resting {
+                stream,
+                since: Instant::now(),
+            });
         }
     }
 
     async fn connect(&self, node: NodeKey) -> Result<Dialled, PeerFailure> {
         let membership = self.trust.membership();
-        let known = membership.node(&node).ok_or(PeerFailure::Refused(CertificateRefusal::NotInRegistry))?;
+        let known = membership
+            .node(&node)
+            .ok_or(PeerFailure::Refused(CertificateRefusal::NotInRegistry))?;
         if !known.active {
             return Err(PeerFailure::Refused(CertificateRefusal::Suspended));
         }
         let unreachable = PeerFailure::Unreachable { since: None };
         let address = known.bulk.clone().ok_or(unreachable)?;
         let upgraded = limited(self.upgrade(&address)).await;
-        let (peer, stream) =
-            logged(&address, "dialling the bulk lane", upgraded).map_err(|error| match error {
-                UpgradeError::Refused(refused) => PeerFailure::Refused(refused.reason()),
-                UpgradeError::TimedOut => PeerFailure::TimedOut,
-                UpgradeError::Verdict(_) => PeerFailure::Misbehaved("its verdict is not of this protocol"),
-                _ => unreachable,
-            })?;
+        let (peer, stream) = logged(&address, "dialling the bulk lane", upgraded).map_err(|error| match error {
+            UpgradeError::Refused(refused) => PeerFailure::Refused(refused.reason()),
+            UpgradeError::TimedOut => PeerFailure::TimedOut,
+            UpgradeError::Verdict(_) => PeerFailure::Misbehaved("its verdict is not of this protocol"),
+            _ => unreachable,
+        })?;
         if peer.node() == node {
             Ok(stream)
         } else {
@@ -140,13 +162,22 @@ impl Inner {
         let socket = TcpStream::connect(address).await.map_err(UpgradeError::Handshake)?;
         socket.set_nodelay(true).map_err(UpgradeError::Handshake)?;
         let socket = BufReader::with_capacity(READ_BUFFER_BYTES, socket);
-        let mut stream =
-            self.connector.connect(nameless(), socket).await.map_err(|error| self.trust.failed(error))?;
+        let mut stream = self
+            .connector
+            .connect(nameless(), socket)
+            .await
+            .map_err(|error| self.trust.failed(error))?;
         stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER_BYTES));
         let mut verdict = [0_u8; 1];
-        stream.read_exact(&mut verdict).await.map_err(|error| self.trust.no_verdict(error))?;
+        stream
+            .read_exact(&mut verdict)
+            .await
+            .map_err(|error| self.trust.no_verdict(error))?;
         heard(verdict)?;
-        let (peer, channel) = self.trust.settle(stream.get_ref().1, Side::Server).map_err(Refused::Theirs)?;
+        let (peer, channel) = self
+            .trust
+            .settle(stream.get_ref().1, Side::Server)
+            .map_err(Refused::Theirs)?;
         Ok((peer, channel.guard(stream)))
     }
 }
@@ -226,7 +257,9 @@ impl LaneStream {
             None => {
                 let stream = self.stream.as_mut().ok_or(PeerFailure::Closed)?;
                 let limit = Duration::from_millis(FRAME_MS_MAX);
-                let read = timeout(limit, wire::read_answer(stream)).await.map_err(|_| PeerFailure::TimedOut)?;
+                let read = timeout(limit, wire::read_answer(stream))
+                    .await
+                    .map_err(|_| PeerFailure::TimedOut)?;
                 read.map_err(|error| failure(&error))?
             }
         };

@@ -74,11 +74,20 @@ impl LaneListener {
         server: Arc<dyn LaneServer>,
     ) -> Result<Self, LaneStartError> {
         let acceptor = TlsAcceptor::from(trust.server(Channel::Bulk)?);
-        let failed = |source| LaneStartError::Listen { address: listen, source };
+        let failed = |source| LaneStartError::Listen {
+            address: listen,
+            source,
+        };
         let listener = TcpListener::bind(listen).await.map_err(failed)?;
         let local = listener.local_addr().map_err(failed)?;
         let stop = CancellationToken::new();
-        let service = Arc::new(Service { trust, acceptor, server, members: Members::default(), stop: stop.clone() });
+        let service = Arc::new(Service {
+            trust,
+            acceptor,
+            server,
+            members: Members::default(),
+            stop: stop.clone(),
+        });
         tokio::spawn(accept(listener, service));
         Ok(Self { local, stop })
     }
@@ -141,7 +150,11 @@ async fn accept(listener: TcpListener, service: Arc<Service>) {
 
 impl Service {
     async fn connection(&self, socket: TcpStream, remote: SocketAddr) {
-        let upgraded = logged(&remote.to_string(), "accepting the bulk lane", limited(self.upgrade(socket)).await);
+        let upgraded = logged(
+            &remote.to_string(),
+            "accepting the bulk lane",
+            limited(self.upgrade(socket)).await,
+        );
         let Ok((peer, mut stream)) = upgraded else { return };
         let Some(_place) = self.members.enter(peer.org()) else {
             tracing::warn!(node = %peer.node(), org = %peer.org(), "a member has too many lane connections");
@@ -160,7 +173,11 @@ impl Service {
     async fn upgrade(&self, socket: TcpStream) -> Result<(Peer, Accepted), UpgradeError> {
         socket.set_nodelay(true).map_err(UpgradeError::Handshake)?;
         let socket = BufReader::with_capacity(READ_BUFFER_BYTES, socket);
-        let mut stream = self.acceptor.accept(socket).await.map_err(|error| self.trust.failed(error))?;
+        let mut stream = self
+            .acceptor
+            .accept(socket)
+            .await
+            .map_err(|error| self.trust.failed(error))?;
         stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER_BYTES));
         let settled = self.trust.settle(stream.get_ref().1, Side::Client);
         let verdict = settled.as_ref().map_or_else(|refusal| refusal.code(), |_| ACCEPTED);
@@ -218,7 +235,9 @@ async fn answer(stream: &mut Accepted, many: bool, mut reply: LaneReply) -> Resu
 }
 
 async fn write(stream: &mut Accepted, frame: LaneFrame) -> Result<(), WireError> {
-    timeout(Duration::from_millis(STALL_MS_MAX), wire::write_answer(stream, frame)).await.unwrap_or_else(|_| stalled())
+    timeout(Duration::from_millis(STALL_MS_MAX), wire::write_answer(stream, frame))
+        .await
+        .unwrap_or_else(|_| stalled())
 }
 
 async fn flush(stream: &mut Accepted) -> Result<(), WireError> {
@@ -245,7 +264,10 @@ impl Members {
         }
         *count = count.saturating_add(1);
         drop(members);
-        Some(Place { members: self.clone(), org: org.clone() })
+        Some(Place {
+            members: self.clone(),
+            org: org.clone(),
+        })
     }
 }
 

@@ -122,11 +122,18 @@ mod tests {
 
     #[tokio::test]
     async fn spec_p_bulk_what_is_written_is_read() {
-        let ask = Ask { ticket: Ticket::new([3; 32]), item: Item::InstancesFrom(7), from: 99 };
+        let ask = Ask {
+            ticket: Ticket::new([3; 32]),
+            item: Item::InstancesFrom(7),
+            from: 99,
+        };
         let mut wire = Vec::new();
         write_ask(&mut wire, &ask).await.unwrap();
         assert_eq!(wire[4], 1, "kind byte");
-        assert_eq!(usize::try_from(u32::from_be_bytes([wire[0], wire[1], wire[2], wire[3]])).unwrap(), wire.len() - 5);
+        assert_eq!(
+            usize::try_from(u32::from_be_bytes([wire[0], wire[1], wire[2], wire[3]])).unwrap(),
+            wire.len() - 5
+        );
         let mut rest = wire.as_slice();
         assert_eq!(read_ask(&mut rest).await.unwrap(), Some(ask));
         assert_eq!(read_ask(&mut rest).await.unwrap(), None);
@@ -147,7 +154,14 @@ mod tests {
 
     #[tokio::test]
     async fn spec_p_bulk_frames_over_their_limit_are_refused_by_their_head() {
-        for (length, kind) in [(CHUNK_BYTES_MAX + 1, 3), (1025, 1), (1, 4), (usize::MAX >> 32, 2), (1, 9), (0, 0)] {
+        for (length, kind) in [
+            (CHUNK_BYTES_MAX + 1, 3),
+            (1025, 1),
+            (1, 4),
+            (usize::MAX >> 32, 2),
+            (1, 9),
+            (0, 0),
+        ] {
             let mut head = u32::try_from(length).unwrap().to_be_bytes().to_vec();
             head.push(kind);
             let refused = read_answer(&mut head.as_slice()).await.unwrap_err().to_string();

@@ -21,22 +21,33 @@ fn at_depth(object: &Attributes, path: &str, wanted: &str, depth: usize) -> bool
     if depth >= DEPTH_MAX {
         return false;
     }
-    let (tag, rest) = path.split_once('.').map_or((path, None), |(tag, rest)| (tag, Some(rest)));
-    let values = object.get(tag).and_then(|element| element.get("Value")).and_then(Value::as_array);
+    let (tag, rest) = path
+        .split_once('.')
+        .map_or((path, None), |(tag, rest)| (tag, Some(rest)));
+    let values = object
+        .get(tag)
+        .and_then(|element| element.get("Value"))
+        .and_then(Value::as_array);
     let values = values.map(Vec::as_slice).unwrap_or_default();
     if let Some(rest) = rest {
         let mut items = values.iter().filter_map(Value::as_object);
         return items.any(|item| at_depth(item, rest, wanted, depth.saturating_add(1)));
     }
     let everything = !wanted.is_empty() && wanted.chars().all(|letter| letter == '*');
-    let vr = object.get(tag).and_then(|element| element.get("vr")).and_then(Value::as_str).unwrap_or_default();
+    let vr = object
+        .get(tag)
+        .and_then(|element| element.get("vr"))
+        .and_then(Value::as_str)
+        .unwrap_or_default();
     everything || values.iter().any(|value| value_fits(vr, value, wanted))
 }
 
 fn value_fits(vr: &str, value: &Value, wanted: &str) -> bool {
     match vr {
         "PN" => names(value).any(|name| wildcard(&name_form(wanted), &name_form(name))),
-        "UI" => value.as_str().is_some_and(|uid| uids(wanted).any(|one| one == uid.trim_end_matches('\0'))),
+        "UI" => value
+            .as_str()
+            .is_some_and(|uid| uids(wanted).any(|one| one == uid.trim_end_matches('\0'))),
         "DA" => value.as_str().is_some_and(|date| in_range(wanted, date, 8)),
         "TM" => value.as_str().is_some_and(|time| in_range(wanted, time, 12)),
         "DT" => value.as_str() == Some(wanted),
@@ -93,7 +104,11 @@ pub fn wildcard(pattern: &str, text: &str) -> bool {
             _ => return false,
         }
     }
-    pattern.get(at..).unwrap_or_default().iter().all(|letter| *letter == '*')
+    pattern
+        .get(at..)
+        .unwrap_or_default()
+        .iter()
+        .all(|letter| *letter == '*')
 }
 
 /// Whether a date or time lies in `from-to`, `from-`, `-to`, or within a single value that may be less precise.
@@ -107,7 +122,9 @@ fn in_range(wanted: &str, value: &str, digits: usize) -> bool {
         }
         text
     };
-    let well_formed = wanted.chars().all(|letter| letter.is_ascii_digit() || matches!(letter, '-' | '.' | ':'));
+    let well_formed = wanted
+        .chars()
+        .all(|letter| letter.is_ascii_digit() || matches!(letter, '-' | '.' | ':'));
     if !well_formed || plain(value).is_empty() {
         return false;
     }
@@ -144,10 +161,25 @@ mod tests {
 
     #[test]
     fn wildcards_stand_for_any_letters_or_one() {
-        for (pattern, text) in [("", ""), ("*", ""), ("a*c", "abbc"), ("a*b*c", "axbxbc"), ("?b", "ab"), ("*ab", "aab")] {
+        let fitting = [
+            ("", ""),
+            ("*", ""),
+            ("a*c", "abbc"),
+            ("a*b*c", "axbxbc"),
+            ("?b", "ab"),
+            ("*ab", "aab"),
+        ];
+        for (pattern, text) in fitting {
             assert!(wildcard(pattern, text), "{pattern} {text}");
         }
-        for (pattern, text) in [("", "a"), ("?", ""), ("a*c", "abcd"), ("ab", "abc"), ("a?", "a"), ("*ab", "aba")] {
+        for (pattern, text) in [
+            ("", "a"),
+            ("?", ""),
+            ("a*c", "abcd"),
+            ("ab", "abc"),
+            ("a?", "a"),
+            ("*ab", "aba"),
+        ] {
             assert!(!wildcard(pattern, text), "{pattern} {text}");
         }
     }
@@ -164,10 +196,24 @@ mod tests {
 
     #[test]
     fn dates_and_times_match_in_ranges() {
-        for wanted in ["20240315", "20240301-20240331", "-20240315", "20240315-", "20240314-20240315"] {
+        for wanted in [
+            "20240315",
+            "20240301-20240331",
+            "-20240315",
+            "20240315-",
+            "20240314-20240315",
+        ] {
             assert!(fits("00080020", wanted), "{wanted}");
         }
-        for wanted in ["20240316", "20240316-", "-20240314", "20230101-20231231", "-", "2024*", "x"] {
+        for wanted in [
+            "20240316",
+            "20240316-",
+            "-20240314",
+            "20230101-20231231",
+            "-",
+            "2024*",
+            "x",
+        ] {
             assert!(!fits("00080020", wanted), "{wanted}");
         }
         assert!(fits("00080030", "14-15") && fits("00080030", "143200") && fits("00080030", "1432"));

@@ -19,11 +19,17 @@ async fn small_and_many_part_contents_come_back_by_range() {
     let store = ObjectContents::open_directory(folder.path()).unwrap();
     for size in [0, 10, PART_BYTES - 1, PART_BYTES, 2 * PART_BYTES + 3] {
         let all: Vec<u8> = (0..size).map(|at| (at % 253) as u8).collect();
-        let chunks: Vec<_> = all.chunks(1_000_003).map(|chunk| Ok(Bytes::copy_from_slice(chunk))).collect();
+        let chunks: Vec<_> = all
+            .chunks(1_000_003)
+            .map(|chunk| Ok(Bytes::copy_from_slice(chunk)))
+            .collect();
         assert_eq!(store.put(NAME, stream::iter(chunks).boxed()).await, Ok(size as u64));
         assert!(bytes(&store, 0, u64::MAX / 2).await.unwrap() == all, "{size}");
         let from = size.min(7);
-        assert!(bytes(&store, from as u64, 100).await.unwrap() == all[from..size.min(from + 100)], "{size}");
+        assert!(
+            bytes(&store, from as u64, 100).await.unwrap() == all[from..size.min(from + 100)],
+            "{size}"
+        );
         assert!(bytes(&store, size as u64, 10).await.unwrap().is_empty());
     }
     let reopened = ObjectContents::open_directory(folder.path()).unwrap();
@@ -38,10 +44,17 @@ async fn small_and_many_part_contents_come_back_by_range() {
 async fn a_broken_upload_leaves_nothing_and_remains_of_a_power_cut_are_swept() {
     let folder = tempfile::tempdir().unwrap();
     let store = ObjectContents::open_directory(folder.path()).unwrap();
-    let gone = || Err(ContentError::Source { what: "gone".to_owned() });
+    let gone = || {
+        Err(ContentError::Source {
+            what: "gone".to_owned(),
+        })
+    };
     let part = Ok(Bytes::from(vec![1; PART_BYTES]));
     for chunks in [vec![gone()], vec![part.clone(), part, gone()]] {
-        assert_eq!(store.put(NAME, stream::iter(chunks).boxed()).await, gone().map(|_: Bytes| 0));
+        assert_eq!(
+            store.put(NAME, stream::iter(chunks).boxed()).await,
+            gone().map(|_: Bytes| 0)
+        );
         assert_eq!(store.names().count().await, 0);
     }
     store.put(NAME, whole(Bytes::from_static(b"kept"))).await.unwrap();

@@ -61,8 +61,16 @@ fn what_was_acknowledged_is_there_after_reopening_and_one_process_holds_the_stor
             store.commit(one(&number.to_be_bytes(), b"v")).unwrap();
         }
         let busy = RocksStore::open(folder.path()).err().unwrap();
-        assert_eq!(busy, OpenError::Busy { path: folder.path().to_owned() });
-        assert!(busy.to_string().contains("is in use: another node runs on it; stop that one first"));
+        assert_eq!(
+            busy,
+            OpenError::Busy {
+                path: folder.path().to_owned()
+            }
+        );
+        assert!(
+            busy.to_string()
+                .contains("is in use: another node runs on it; stop that one first")
+        );
         let reader = RocksStore::open_read_only(folder.path()).unwrap();
         assert!(matches!(reader.commit(one(b"k", b"v")), Err(KvError::Fatal { .. })));
     }
@@ -102,7 +110,13 @@ fn a_missing_newer_or_damaged_store_is_refused_with_words() {
         store.commit(batch).unwrap();
     }
     let newer = RocksStore::open(folder.path()).err().unwrap();
-    assert_eq!(newer, OpenError::Layout { path: folder.path().to_owned(), found: 9 });
+    assert_eq!(
+        newer,
+        OpenError::Layout {
+            path: folder.path().to_owned(),
+            found: 9
+        }
+    );
     let damaged = tempfile::tempdir().unwrap();
     drop(RocksStore::open(damaged.path()).unwrap());
     std::fs::write(damaged.path().join("CURRENT"), b"MANIFEST-999999\n").unwrap();
@@ -120,7 +134,11 @@ fn nothing_readable_reaches_the_disk() {
         let vault = Vault::open(&kek, store.clone(), random.clone()).unwrap();
         let key = vault.blind_key("test", canary);
         let mut batch = Batch::new();
-        batch.put(Table::Accounts, key, vault.seal(KeyScope::Node, Table::Accounts, &key, canary).unwrap());
+        batch.put(
+            Table::Accounts,
+            key,
+            vault.seal(KeyScope::Node, Table::Accounts, &key, canary).unwrap(),
+        );
         store.commit(batch).unwrap();
         store.scrub(Table::Accounts).unwrap();
     }
@@ -156,7 +174,10 @@ fn the_audit_log_survives_reopening_and_many_threads_share_its_syncs() {
     let org = OrgId::parse("urn:oid:2.999.1").unwrap();
     let key = || Arc::new(Key(Ed25519KeyPair::from_seed_unchecked(&[1; 32]).unwrap()));
     let public = PublicKey::from_slice(key().0.public_key().as_ref()).unwrap();
-    let identity = LogIdentity { org: org.clone(), keys: vec![public] };
+    let identity = LogIdentity {
+        org: org.clone(),
+        keys: vec![public],
+    };
     let kek = Kek::generate(&SeededRandom::new(8)).unwrap();
     let open = || {
         let store = Arc::new(RocksStore::open(folder.path()).unwrap());
@@ -185,7 +206,11 @@ fn the_audit_log_survives_reopening_and_many_threads_share_its_syncs() {
         for worker in workers {
             worker.join().unwrap();
         }
-        println!("{} appends in {:?} from {threads} threads", threads * each, start.elapsed());
+        println!(
+            "{} appends in {:?} from {threads} threads",
+            threads * each,
+            start.elapsed()
+        );
         assert!(log.checkpoint().unwrap().is_some());
     }
     {
@@ -193,7 +218,10 @@ fn the_audit_log_survives_reopening_and_many_threads_share_its_syncs() {
         assert_eq!(log.unwrap().size(), threads * each);
         let snapshot = store.snapshot().unwrap();
         let report = verify(&*snapshot, &vault, &identity, &[]).unwrap();
-        assert!(report.is_whole() && report.checkpoint_size == threads * each, "{report}");
+        assert!(
+            report.is_whole() && report.checkpoint_size == threads * each,
+            "{report}"
+        );
         let leaf = store.get(Table::AuditLeaves, &7_u64.to_be_bytes()).unwrap().unwrap();
         let mut batch = Batch::new();
         batch.put(Table::AuditLeaves, 8_u64.to_be_bytes(), leaf);

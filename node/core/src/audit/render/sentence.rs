@@ -20,9 +20,16 @@ pub struct Names<'a> {
 #[must_use]
 pub fn sentence(event: &AuditEvent, names: &Names<'_>) -> String {
     let patient = names.patient.clone().unwrap_or_else(|| {
-        if event.patient.is_some() { "a patient".to_owned() } else { "no particular patient".to_owned() }
+        if event.patient.is_some() {
+            "a patient".to_owned()
+        } else {
+            "no particular patient".to_owned()
+        }
     });
-    let other = event.counterpart.as_ref().map(|counterpart| org_name(&counterpart.org, names));
+    let other = event
+        .counterpart
+        .as_ref()
+        .map(|counterpart| org_name(&counterpart.org, names));
     let documents = documents(event.documents.len());
     let mut text = actor(event, names);
     text.push(' ');
@@ -59,7 +66,13 @@ fn actor(event: &AuditEvent, names: &Names<'_>) -> String {
     let home = org_name(&actor.org, names);
     let away = actor.org != *names.here;
     match (actor.role, actor.user.is_empty(), away) {
-        (_, true, false) => if actor.user_name.is_empty() { "This node".to_owned() } else { actor.user_name.clone() },
+        (_, true, false) => {
+            if actor.user_name.is_empty() {
+                "This node".to_owned()
+            } else {
+                actor.user_name.clone()
+            }
+        }
         (_, true, true) => format!("The node of {home}"),
         (Role::Unknown, false, _) => format!("{} of {home}", actor.user_name),
         (role, false, false) => format!("{} ({})", actor.user_name, role_words(role)),

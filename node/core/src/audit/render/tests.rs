@@ -20,23 +20,45 @@ fn disclosure() -> AuditEntry {
         user_name: "Dr. Anna Meyer".to_owned(),
         role: Role::Physician,
     };
-    let mut event = AuditEvent::new(EventKind::DisclosureSent, Millis(1_795_435_200_123), Correlation::new([9; 16]), actor);
+    let mut event = AuditEvent::new(
+        EventKind::DisclosureSent,
+        Millis(1_795_435_200_123),
+        Correlation::new([9; 16]),
+        actor,
+    );
     event.purpose = Some(Purpose::EmergencyTreatment);
     event.patient = Some(PatientRef([4; 16]));
     event.documents = vec![DocumentId::new([5; 16]), DocumentId::new([6; 16])];
     event.counterpart = Some(Counterpart {
         org: org("urn:oid:2.999.2"),
-        entry: Some(CounterpartEntry { index: 12, leaf: TreeHash::new([3; 32]) }),
+        entry: Some(CounterpartEntry {
+            index: 12,
+            leaf: TreeHash::new([3; 32]),
+        }),
     });
-    event.emergency =
-        Some(BreakGlass { reason: BreakGlassReason::LifeAtRisk, words: "unconscious".to_owned(), declared: Millis(1) });
-    AuditEntry { index: 77, leaf: TreeHash::new([1; 32]), event }
+    event.emergency = Some(BreakGlass {
+        reason: BreakGlassReason::LifeAtRisk,
+        words: "unconscious".to_owned(),
+        declared: Millis(1),
+    });
+    AuditEntry {
+        index: 77,
+        leaf: TreeHash::new([1; 32]),
+        event,
+    }
 }
 
 fn said(event: &AuditEvent) -> String {
     let here = org("urn:oid:2.999.1");
     let name = |id: &OrgId| (id.as_str() == "urn:oid:2.999.2").then(|| "City Hospital".to_owned());
-    sentence(event, &Names { here: &here, org: &name, patient: None })
+    sentence(
+        event,
+        &Names {
+            here: &here,
+            org: &name,
+            patient: None,
+        },
+    )
 }
 
 #[test]
@@ -46,7 +68,10 @@ fn a_disclosure_is_a_balp_privacy_disclosure_with_both_sides_and_the_request_id(
         resource["meta"]["profile"][0],
         "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit.PrivacyDisclosure.Source"
     );
-    assert_eq!((resource["type"]["code"].as_str(), resource["action"].as_str()), (Some("110106"), Some("R")));
+    assert_eq!(
+        (resource["type"]["code"].as_str(), resource["action"].as_str()),
+        (Some("110106"), Some("R"))
+    );
     assert_eq!(resource["subtype"][0]["code"], "disclose");
     assert_eq!(resource["agent"][0]["who"]["identifier"]["value"], "urn:oid:2.999.1");
     assert_eq!(resource["agent"][1]["who"]["identifier"]["value"], "urn:oid:2.999.2");
@@ -55,7 +80,11 @@ fn a_disclosure_is_a_balp_privacy_disclosure_with_both_sides_and_the_request_id(
     let entities = resource["entity"].as_array().unwrap();
     assert_eq!(entities[0]["type"]["code"], "XrequestId");
     assert_eq!(entities[0]["what"]["identifier"]["value"], "09".repeat(16));
-    assert_eq!(entities.len(), 6, "request, patient, two documents, their receipt, ours");
+    assert_eq!(
+        entities.len(),
+        6,
+        "request, patient, two documents, their receipt, ours"
+    );
     assert_eq!(entities[4]["what"]["identifier"]["value"], "urn:oid:2.999.2#12");
 }
 
@@ -69,9 +98,15 @@ fn every_kind_has_a_resource_and_a_sentence() {
             assert!(!resource[field].is_null(), "{kind:?} lacks {field}");
         }
         let text = said(&entry.event);
-        assert!(text.starts_with("Dr. Anna Meyer (physician) of City Hospital ") && text.ends_with('.'), "{text}");
+        assert!(
+            text.starts_with("Dr. Anna Meyer (physician) of City Hospital ") && text.ends_with('.'),
+            "{text}"
+        );
         entry.event.patient = None;
-        assert!(audit_event(&entry, &org("urn:oid:2.999.1"))["meta"].is_null(), "no patient, no patient pattern");
+        assert!(
+            audit_event(&entry, &org("urn:oid:2.999.1"))["meta"].is_null(),
+            "no patient, no patient pattern"
+        );
     }
 }
 
@@ -92,7 +127,12 @@ fn a_sentence_says_who_what_why_and_how_it_ended() {
         "Dr. Anna Meyer (physician) of City Hospital asked here for the records of a patient for emergency treatment; \
          this was refused (patient-opted-out)."
     );
-    let system = AuditEvent::new(EventKind::Started, Millis(0), Correlation::new([0; 16]), Actor::system(org("urn:oid:2.999.1"), ""));
+    let system = AuditEvent::new(
+        EventKind::Started,
+        Millis(0),
+        Correlation::new([0; 16]),
+        Actor::system(org("urn:oid:2.999.1"), ""),
+    );
     assert_eq!(said(&system), "This node started.");
 }
 

@@ -12,8 +12,8 @@ use hie_protocol::id::{Correlation, Millis, NodeKey, OrgId, PublicKey, Signature
 use hie_protocol::message::{Demographics, DocumentMeta, PersonName, Request, Response};
 use hie_protocol::oprf::key::{KeyShare, deal};
 use hie_protocol::registry::{
-    BreakGlassRules, ConsentModel, Member, MemberKind, MemberRole, NodeEntry, RegionPolicy, Registry, Standing, TokenAuthority,
-    TokenParameters,
+    BreakGlassRules, ConsentModel, Member, MemberKind, MemberRole, NodeEntry, RegionPolicy, Registry, Standing,
+    TokenAuthority, TokenParameters,
 };
 use hie_protocol::retrieval::{Ask, InstanceEntry, SeriesEntry};
 use hie_protocol::sign::Signer;
@@ -89,7 +89,9 @@ struct Lists;
 
 impl Summaries for Lists {
     fn assemble(&self, patient: &Value, resources: &[Value], _now: Millis) -> Result<Vec<u8>, SummaryError> {
-        Ok(json!({"patient": patient["id"], "resources": resources}).to_string().into_bytes())
+        Ok(json!({"patient": patient["id"], "resources": resources})
+            .to_string()
+            .into_bytes())
     }
 }
 
@@ -114,12 +116,23 @@ impl Net {
     }
 
     pub async fn deliver(&self, to: &OrgId, from: NodeKey, request: Request) -> Response {
-        let server = self.nodes.lock().unwrap().get(to).map(|(server, _)| server.clone()).unwrap();
+        let server = self
+            .nodes
+            .lock()
+            .unwrap()
+            .get(to)
+            .map(|(server, _)| server.clone())
+            .unwrap();
         server.answer(from, request).await
     }
 
     pub fn lane(&self, org: &OrgId) -> Lane {
-        self.nodes.lock().unwrap().get(org).map(|(_, lane)| lane.clone()).unwrap()
+        self.nodes
+            .lock()
+            .unwrap()
+            .get(org)
+            .map(|(_, lane)| lane.clone())
+            .unwrap()
     }
 }
 
@@ -198,7 +211,12 @@ fn registry(keys: &[Arc<Key>], shares: &[KeyShare]) -> Registry {
         org: org_id(u8::try_from(at + 1).unwrap()),
         name: format!("Organisation {}", at + 1),
         kind: MemberKind::Hospital,
-        nodes: vec![NodeEntry { key: key.1, public: PublicKey::from_slice(key.0.public_key().as_ref()).unwrap(), control: None, bulk: None }],
+        nodes: vec![NodeEntry {
+            key: key.1,
+            public: PublicKey::from_slice(key.0.public_key().as_ref()).unwrap(),
+            control: None,
+            bulk: None,
+        }],
         roles: vec![MemberRole::IndexHolder, MemberRole::TokenAuthority],
         standing: Standing::Active,
         phone: None,
@@ -217,12 +235,21 @@ fn registry(keys: &[Arc<Key>], shares: &[KeyShare]) -> Registry {
         members: keys.iter().enumerate().map(member).collect(),
         policy: RegionPolicy {
             consent: ConsentModel::OptOut,
-            break_glass: BreakGlassRules { allowed: true, minutes: 60, tell_withheld: false },
+            break_glass: BreakGlassRules {
+                allowed: true,
+                minutes: 60,
+                tell_withheld: false,
+            },
             replicas: 3,
             write_quorum: 2,
             record_life_ms: 86_400_000,
             tombstone_life_ms: 2 * 86_400_000,
-            tokens: TokenParameters { profile: "norm-1".into(), epoch: 1, threshold: 2, authorities: shares.iter().enumerate().map(authority).collect() },
+            tokens: TokenParameters {
+                profile: "norm-1".into(),
+                epoch: 1,
+                threshold: 2,
+                authorities: shares.iter().enumerate().map(authority).collect(),
+            },
         },
     };
     registry.check().unwrap();
@@ -232,17 +259,39 @@ fn registry(keys: &[Arc<Key>], shares: &[KeyShare]) -> Registry {
 impl World {
     pub fn new() -> Self {
         let random: Arc<dyn Random> = Arc::new(OsRandom::new());
-        let clock = Arc::new(TestClock { begun: Instant::now(), ahead: AtomicU64::new(0) });
-        let keys: Vec<Arc<Key>> = (1..=3).map(|seed| Arc::new(Key(Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap(), NodeKey::new([seed; 32])))).collect();
+        let clock = Arc::new(TestClock {
+            begun: Instant::now(),
+            ahead: AtomicU64::new(0),
+        });
+        let keys: Vec<Arc<Key>> = (1..=3)
+            .map(|seed| {
+                Arc::new(Key(
+                    Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap(),
+                    NodeKey::new([seed; 32]),
+                ))
+            })
+            .collect();
         let mut fill = |out: &mut [u8]| random.fill(out).unwrap();
         let (_, shares) = deal(2, 3, &mut fill).unwrap();
         let registry = Arc::new(registry(&keys, &shares));
         let net = Arc::new(Net::default());
         let orgs = keys.into_iter().zip(shares).enumerate().map(|(at, (key, share))| {
             let id = org_id(u8::try_from(at + 1).unwrap());
-            Org::new(id, key, share, registry.clone(), net.clone(), clock.clone(), random.clone())
+            Org::new(
+                id,
+                key,
+                share,
+                registry.clone(),
+                net.clone(),
+                clock.clone(),
+                random.clone(),
+            )
         });
-        Self { orgs: orgs.collect(), net, clock }
+        Self {
+            orgs: orgs.collect(),
+            net,
+            clock,
+        }
     }
 
     pub fn a(&self) -> &Org {
@@ -269,21 +318,55 @@ impl World {
 
 impl Org {
     #[allow(clippy::too_many_lines)]
-    fn new(id: OrgId, key: Arc<Key>, share: KeyShare, registry: Arc<Registry>, net: Arc<Net>, clock: Arc<TestClock>, random: Arc<dyn Random>) -> Self {
+    fn new(
+        id: OrgId,
+        key: Arc<Key>,
+        share: KeyShare,
+        registry: Arc<Registry>,
+        net: Arc<Net>,
+        clock: Arc<TestClock>,
+        random: Arc<dyn Random>,
+    ) -> Self {
         let kv = Arc::new(MemoryKv::new());
         let store: Arc<dyn Kv> = kv.clone();
         let contents = Arc::new(MemoryContents::new());
         let vault = Arc::new(Vault::open(&Kek::generate(&*random).unwrap(), store.clone(), random.clone()).unwrap());
-        let identity = LogIdentity { org: id.clone(), keys: vec![PublicKey::from_slice(key.0.public_key().as_ref()).unwrap()] };
+        let identity = LogIdentity {
+            org: id.clone(),
+            keys: vec![PublicKey::from_slice(key.0.public_key().as_ref()).unwrap()],
+        };
         let audit = Arc::new(AuditLog::open(&identity, key.clone(), store.clone(), vault.clone()).unwrap());
         let view: RegistryView = watch::channel(registry.clone()).1;
         let patients = Arc::new(PatientIndex::new(store.clone(), vault.clone(), random.clone()));
         let resolve = Arc::new(|name: &str| OrgId::parse(name).ok());
-        let policies = Arc::new(Policies::new(store.clone(), vault.clone(), random.clone(), audit.clone(), resolve));
+        let policies = Arc::new(Policies::new(
+            store.clone(),
+            vault.clone(),
+            random.clone(),
+            audit.clone(),
+            resolve,
+        ));
         let records = Records::new(store.clone(), vault.clone());
-        let intake = Arc::new(Intake::new(records.clone(), patients.clone(), contents.clone(), audit.clone(), random.clone()));
-        let door = Door::new(records.clone(), contents.clone(), patients.clone(), policies.clone(), Arc::new(Lists), clock.clone());
-        let wire = Arc::new(Cable { net: net.clone(), me: id.clone(), node: key.1 });
+        let intake = Arc::new(Intake::new(
+            records.clone(),
+            patients.clone(),
+            contents.clone(),
+            audit.clone(),
+            random.clone(),
+        ));
+        let door = Door::new(
+            records.clone(),
+            contents.clone(),
+            patients.clone(),
+            policies.clone(),
+            Arc::new(Lists),
+            clock.clone(),
+        );
+        let wire = Arc::new(Cable {
+            net: net.clone(),
+            me: id.clone(),
+            node: key.1,
+        });
         let sequencer = Arc::new(Sequencer::open(store.clone()).unwrap());
         let parts = driver::Parts {
             me: id.clone(),
@@ -299,7 +382,13 @@ impl Org {
         std::thread::spawn(move || machine.run().unwrap());
         let authority = Arc::new(Authority::new(share, 1, audit.clone(), clock.clone(), random.clone()));
         let claims = ClaimMaker::new(id.clone(), key.clone(), clock.clone(), random.clone());
-        let tokens = Arc::new(WireTokens::new(wire.clone(), view.clone(), claims.clone(), Some(authority.clone()), random.clone()));
+        let tokens = Arc::new(WireTokens::new(
+            wire.clone(),
+            view.clone(),
+            claims.clone(),
+            Some(authority.clone()),
+            random.clone(),
+        ));
         let custodian = Custodian {
             me: id.clone(),
             patients: patients.clone(),
@@ -343,18 +432,46 @@ impl Org {
         let fanout = Fanout::new(finder.clone(), custodian.clone(), wire.clone(), claims);
         let retriever = Retriever::new(id.clone(), wire, audit.clone(), view, clock.clone());
         let local = Local::new(custodian, door);
-        Self { id, node: key.1, audit, policies, intake, publisher, finder, fanout, retriever, local, lane, index, clock }
+        Self {
+            id,
+            node: key.1,
+            audit,
+            policies,
+            intake,
+            publisher,
+            finder,
+            fanout,
+            retriever,
+            local,
+            lane,
+            index,
+            clock,
+        }
     }
 
     pub fn occasion(&self) -> Occasion {
-        Occasion { actor: Actor::system(self.id.clone(), "feed"), correlation: Correlation::new([9; 16]), now: self.clock.now() }
+        Occasion {
+            actor: Actor::system(self.id.clone(), "feed"),
+            correlation: Correlation::new([9; 16]),
+            now: self.clock.now(),
+        }
     }
 
     pub async fn hold(&self, person: &Demographics, documents: &[(&str, &[u8])]) -> (PatientKey, Vec<Taken>) {
         let patient = json!({"resourceType": "Patient"});
-        let registered = self.intake.patient("mrn|1", &patient, person, &self.occasion()).unwrap();
-        let documents = documents.iter().map(|(source, bytes)| document(source, bytes)).collect();
-        let taken = self.intake.documents(registered.patient, documents, Vec::new(), &self.occasion()).await.unwrap();
+        let registered = self
+            .intake
+            .patient("mrn|1", &patient, person, &self.occasion())
+            .unwrap();
+        let documents = documents
+            .iter()
+            .map(|(source, bytes)| document(source, bytes))
+            .collect();
+        let taken = self
+            .intake
+            .documents(registered.patient, documents, Vec::new(), &self.occasion())
+            .await
+            .unwrap();
         (registered.patient, taken)
     }
 
@@ -371,7 +488,14 @@ impl Org {
             size,
             hash: content.hash,
         };
-        let series = SeriesEntry { series_uid: "1.2.3".into(), modality: "CT".into(), number: Some(1), description: None, body_part: None, instances: Vec::new() };
+        let series = SeriesEntry {
+            series_uid: "1.2.3".into(),
+            modality: "CT".into(),
+            number: Some(1),
+            description: None,
+            body_part: None,
+            instances: Vec::new(),
+        };
         let new = NewInstance {
             study_uid: "1.2".into(),
             study_description: None,
@@ -381,7 +505,12 @@ impl Org {
             content,
             attributes: [b"{}".to_vec(), b"{}".to_vec(), b"{}".to_vec()],
         };
-        let labels = StudyLabels { title: "CT".into(), author: None, confidentiality: Confidentiality::Normal, author_org: None };
+        let labels = StudyLabels {
+            title: "CT".into(),
+            author: None,
+            confidentiality: Confidentiality::Normal,
+            author_org: None,
+        };
         self.intake.instance(patient, &new, &labels, &self.occasion()).unwrap()
     }
 
@@ -414,7 +543,10 @@ impl Org {
             }]}]},
         });
         let actor = Actor::system(self.id.clone(), "consent desk");
-        let stored = self.policies.accept(patient, &consent, actor, Correlation::new([8; 16]), self.clock.now()).unwrap();
+        let stored = self
+            .policies
+            .accept(patient, &consent, actor, Correlation::new([8; 16]), self.clock.now())
+            .unwrap();
         assert_eq!(stored["meta"]["versionId"], json!("1"));
     }
 
@@ -425,8 +557,19 @@ impl Org {
 
     /// Audit entries of a kind, oldest first.
     pub fn entries(&self, kind: EventKind) -> Vec<AuditEvent> {
-        let filter = AuditFilter { kinds: vec![kind], limit: 100, ..AuditFilter::default() };
-        let mut entries: Vec<_> = self.audit.search(&filter).unwrap().entries.into_iter().map(|entry| entry.event).collect();
+        let filter = AuditFilter {
+            kinds: vec![kind],
+            limit: 100,
+            ..AuditFilter::default()
+        };
+        let mut entries: Vec<_> = self
+            .audit
+            .search(&filter)
+            .unwrap()
+            .entries
+            .into_iter()
+            .map(|entry| entry.event)
+            .collect();
         entries.reverse();
         entries
     }
@@ -462,7 +605,12 @@ pub fn document(source: &str, bytes: &[u8]) -> NewDocument {
 
 pub fn robert() -> Demographics {
     Demographics {
-        names: vec![PersonName { family: "Smith".into(), given: vec!["Robert".into()], prefix: None, suffix: None }],
+        names: vec![PersonName {
+            family: "Smith".into(),
+            given: vec!["Robert".into()],
+            prefix: None,
+            suffix: None,
+        }],
         birth_date: Some("1961-03-14".into()),
         sex: Some("male".into()),
         telecoms: vec!["617-555-0123".into()],

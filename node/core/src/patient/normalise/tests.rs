@@ -11,7 +11,12 @@ fn named(family: &str, given: &[&str], suffix: Option<&str>) -> super::NormalNam
         prefix: None,
         suffix: suffix.map(Into::into),
     };
-    normalise(&Demographics { names: vec![name], ..Demographics::default() }).names.remove(0)
+    normalise(&Demographics {
+        names: vec![name],
+        ..Demographics::default()
+    })
+    .names
+    .remove(0)
 }
 
 #[test]
@@ -35,7 +40,10 @@ fn spec_m_norm_names_split_into_their_parts() {
     let name = named("García-Lopez Jr.", &["Robert James"], None);
     assert_eq!((name.family.as_str(), name.given.as_str()), ("GARCIALOPEZ", "ROBERT"));
     assert_eq!(name.parts, ["GARCIA", "LOPEZ"]);
-    assert_eq!((name.middle.as_slice(), name.suffix), (["JAMES".to_owned()].as_slice(), Some("JR")));
+    assert_eq!(
+        (name.middle.as_slice(), name.suffix),
+        (["JAMES".to_owned()].as_slice(), Some("JR"))
+    );
     assert!(named("de la Cruz", &["Ana"], None).parts.is_empty());
     assert_eq!(named("Marquardt819", &["Adolfo500"], Some("Sr.")).family, "MARQUARDT");
     assert_eq!(named("Smith", &["Mrs. Jane"], None).given, "JANE");
@@ -49,13 +57,19 @@ fn spec_m_norm_placeholders_are_absent() {
     for text in ["1900-01-01", "1961-02-30", "61-02-03", "", "19610203", "1961-13"] {
         assert!(Birth::parse(text).is_none(), "{text}");
     }
-    assert_eq!(Birth::parse("1960-02-29").and_then(Birth::full).as_deref(), Some("19600229"));
+    assert_eq!(
+        Birth::parse("1960-02-29").and_then(Birth::full).as_deref(),
+        Some("19600229")
+    );
     assert!(!Birth::parse("1961-03").unwrap().is_full());
     let ssn = "http://hl7.org/fhir/sid/us-ssn";
     for text in ["999-99-9999", "000-12-3456", "123-45-6789", "12", ""] {
         assert!(identifier(ssn, text).is_none(), "{text}");
     }
-    assert_eq!(identifier(ssn, "219-09-9998").map(|id| (id.kind, id.value)), Some((IdentifierKind::SocialSecurity, "219099998".into())));
+    assert_eq!(
+        identifier(ssn, "219-09-9998").map(|id| (id.kind, id.value)),
+        Some((IdentifierKind::SocialSecurity, "219099998".into()))
+    );
     for text in ["555", "000-000-0000", "(212) 555-5555", "1234567"] {
         assert!(phone(text).is_none(), "{text}");
     }
@@ -65,8 +79,18 @@ fn spec_m_norm_placeholders_are_absent() {
 #[test]
 fn addresses_meet_in_one_form() {
     let of = |line: &str| {
-        let address = PersonAddress { lines: vec![line.into()], city: Some("Salem".into()), state: None, postal_code: Some("01970-1234".into()) };
-        normalise(&Demographics { addresses: vec![address], ..Demographics::default() }).addresses.remove(0)
+        let address = PersonAddress {
+            lines: vec![line.into()],
+            city: Some("Salem".into()),
+            state: None,
+            postal_code: Some("01970-1234".into()),
+        };
+        normalise(&Demographics {
+            addresses: vec![address],
+            ..Demographics::default()
+        })
+        .addresses
+        .remove(0)
     };
     assert!(of("12 North Main Street, Apt 4") == of("12 N Main St"));
     assert_eq!(of("12 N Main St").postal.as_deref(), Some("01970"));
@@ -78,6 +102,9 @@ fn hostile_texts_are_cut_and_survive() {
     let long = "é".repeat(100_000);
     assert_eq!(fold(&long).len(), super::VALUE_CHARS_MAX);
     assert!(Birth::parse("日本日本-日本-日本").is_none());
-    let many = Demographics { telecoms: vec![long; 50], ..Demographics::default() };
+    let many = Demographics {
+        telecoms: vec![long; 50],
+        ..Demographics::default()
+    };
     assert!(normalise(&many).phones.is_empty());
 }

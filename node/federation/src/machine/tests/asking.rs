@@ -23,7 +23,9 @@ fn spec_f_silent_a_partial_answer_names_exactly_the_silent() {
     region.down.extend([0, 2]);
     let asked = region.now;
     let expected = vec![(org(0), Why::Unreachable), (org(2), Why::NoAnswer)];
-    let Outcome::Partial { silent, as_of, records } = region.ask(1, 7) else { panic!("complete without a quorum") };
+    let Outcome::Partial { silent, as_of, records } = region.ask(1, 7) else {
+        panic!("complete without a quorum")
+    };
     assert_eq!((silent, as_of, records.len()), (expected, asked, 1));
 }
 
@@ -66,7 +68,14 @@ fn open(region: &mut Region) -> Vec<(usize, u64)> {
     region.down.extend([0, 2]);
     region.forget();
     let deadline = region.now.plus(2000);
-    region.input(1, Input::Ask { id: AskId(900), keys: vec![index_key(7)], deadline });
+    region.input(
+        1,
+        Input::Ask {
+            id: AskId(900),
+            keys: vec![index_key(7)],
+            deadline,
+        },
+    );
     let lookups = region.sent.iter().filter_map(|(_, to, message)| match message {
         IndexMessage::Lookup { id, .. } => Some((if *to == org(0) { 0 } else { 2 }, *id)),
         _ => None,
@@ -90,9 +99,22 @@ fn spec_f_signed_an_asker_takes_no_forgery_and_names_the_forger() {
     for (at, id) in &lookups {
         let record = region.record(if *at == 0 { 2 } else { 0 }, 7, 1, b"forged");
         let records = vec![vec![signed(*at, record).signed().clone()]];
-        let message = IndexMessage::Found { id: *id, records, whole: true };
-        region.input(1, Input::Received { from: org(*at), message });
-        let named = Effect::Misbehaved { org: org(*at), what: Misbehaviour::Forged };
+        let message = IndexMessage::Found {
+            id: *id,
+            records,
+            whole: true,
+        };
+        region.input(
+            1,
+            Input::Received {
+                from: org(*at),
+                message,
+            },
+        );
+        let named = Effect::Misbehaved {
+            org: org(*at),
+            what: Misbehaviour::Forged,
+        };
         assert!(region.said.contains(&(1, named)));
     }
     region.pass(3);
@@ -108,12 +130,34 @@ fn spec_f_once_only_the_holder_that_was_asked_can_answer() {
     let lookups = open(&mut region);
     let (at, id) = lookups[0];
     let other = if at == 0 { 2 } else { 0 };
-    let found = |id| IndexMessage::Found { id, records: vec![Vec::new()], whole: true };
-    region.input(1, Input::Received { from: org(other), message: found(id) });
-    region.input(1, Input::Received { from: org(at), message: found(id + 1000) });
+    let found = |id| IndexMessage::Found {
+        id,
+        records: vec![Vec::new()],
+        whole: true,
+    };
+    region.input(
+        1,
+        Input::Received {
+            from: org(other),
+            message: found(id),
+        },
+    );
+    region.input(
+        1,
+        Input::Received {
+            from: org(at),
+            message: found(id + 1000),
+        },
+    );
     region.pass(3);
     assert!(matches!(&answered(&region)[..], [Outcome::Partial { silent, .. }] if silent.len() == 2));
-    region.input(1, Input::Received { from: org(at), message: found(id) });
+    region.input(
+        1,
+        Input::Received {
+            from: org(at),
+            message: found(id),
+        },
+    );
     region.pass(3);
     assert_eq!(answered(&region).len(), 1, "too late: one question, one answer");
 }
@@ -123,11 +167,21 @@ fn an_answer_that_does_not_fit_is_misbehaviour() {
     let mut region = Region::new(&[0, 1, 2]);
     let lookups = open(&mut region);
     let (at, id) = lookups[0];
-    region.input(1, Input::Received {
-        from: org(at),
-        message: IndexMessage::Found { id, records: Vec::new(), whole: true },
-    });
-    let named = Effect::Misbehaved { org: org(at), what: Misbehaviour::Unfitting };
+    region.input(
+        1,
+        Input::Received {
+            from: org(at),
+            message: IndexMessage::Found {
+                id,
+                records: Vec::new(),
+                whole: true,
+            },
+        },
+    );
+    let named = Effect::Misbehaved {
+        org: org(at),
+        what: Misbehaviour::Unfitting,
+    };
     assert!(region.said.contains(&(1, named)));
 }
 
@@ -147,7 +201,14 @@ fn a_cut_answer_is_asked_for_in_smaller_parts() {
     region.pass(2);
     let keys = (0..64_u8).map(index_key).collect();
     let deadline = region.now.plus(2000);
-    region.input(1, Input::Ask { id: AskId(901), keys, deadline });
+    region.input(
+        1,
+        Input::Ask {
+            id: AskId(901),
+            keys,
+            deadline,
+        },
+    );
     region.pass(3);
     let answers = answered(&region);
     assert!(is_complete(&answers[0]));
@@ -158,7 +219,17 @@ fn a_cut_answer_is_asked_for_in_smaller_parts() {
 fn spec_f_limit_a_question_has_limits() {
     let mut region = Region::new(&[0, 1, 2]);
     let deadline = region.now.plus(2000);
-    region.input(1, Input::Ask { id: AskId(1), keys: Vec::new(), deadline });
-    let declined = Effect::Declined { request: RequestId::Ask(AskId(1)), why: Decline::Size };
+    region.input(
+        1,
+        Input::Ask {
+            id: AskId(1),
+            keys: Vec::new(),
+            deadline,
+        },
+    );
+    let declined = Effect::Declined {
+        request: RequestId::Ask(AskId(1)),
+        why: Decline::Size,
+    };
     assert!(region.said.contains(&(1, declined)));
 }

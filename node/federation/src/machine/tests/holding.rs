@@ -11,7 +11,13 @@ use crate::table::{Kept, Table};
 /// Hands records to holder 1 as `from` and gives its outcomes, if it answered.
 fn store(region: &mut Region, from: usize, records: Vec<SignedRecord>) -> Option<Vec<StoreOutcome>> {
     region.forget();
-    region.input(1, Input::Received { from: org(from), message: IndexMessage::Store { id: 5, records } });
+    region.input(
+        1,
+        Input::Received {
+            from: org(from),
+            message: IndexMessage::Store { id: 5, records },
+        },
+    );
     region.sent.iter().find_map(|(at, _, message)| match message {
         IndexMessage::Stored { id: 5, outcomes } if *at == 1 => Some(outcomes.clone()),
         _ => None,
@@ -29,9 +35,16 @@ fn spec_f_sync_a_holder_answers_after_its_sync() {
     let record = region.record(0, 7, 1, b"one");
     let record = bytes(0, record);
     assert_eq!(store(&mut region, 0, vec![record.clone()]), None);
-    assert_eq!(store(&mut region, 0, vec![record]), None, "a repetition does not jump the queue");
+    assert_eq!(
+        store(&mut region, 0, vec![record]),
+        None,
+        "a repetition does not jump the queue"
+    );
     region.sync_all(1);
-    let answers = region.sent.iter().filter(|(_, _, message)| matches!(message, IndexMessage::Stored { .. }));
+    let answers = region
+        .sent
+        .iter()
+        .filter(|(_, _, message)| matches!(message, IndexMessage::Stored { .. }));
     assert_eq!(answers.count(), 2);
 }
 
@@ -52,8 +65,17 @@ fn spec_f_highest_the_highest_sequence_stays() {
 /// What holder `at` shows to `asker` under key 7.
 fn look(region: &mut Region, at: usize, asker: usize) -> (Vec<SignedRecord>, bool) {
     region.forget();
-    let message = IndexMessage::Lookup { id: 6, keys: vec![index_key(7)] };
-    region.input(at, Input::Received { from: org(asker), message });
+    let message = IndexMessage::Lookup {
+        id: 6,
+        keys: vec![index_key(7)],
+    };
+    region.input(
+        at,
+        Input::Received {
+            from: org(asker),
+            message,
+        },
+    );
     region
         .sent
         .iter()
@@ -70,12 +92,18 @@ fn spec_f_signed_a_holder_refuses_what_the_owner_did_not_sign() {
     let forged = region.record(0, 7, 1, b"forged");
     let forged = bytes(2, forged);
     assert_eq!(store(&mut region, 2, vec![forged]), Some(vec![StoreOutcome::Refused]));
-    let named = Effect::Misbehaved { org: org(2), what: Misbehaviour::Forged };
+    let named = Effect::Misbehaved {
+        org: org(2),
+        what: Misbehaviour::Forged,
+    };
     assert!(region.said.contains(&(1, named)));
     let honest = region.record(0, 7, 1, b"one");
     let mut broken = bytes(0, honest);
     *broken.0.last_mut().unwrap() ^= 1;
-    assert_eq!(store(&mut region, 0, vec![broken, Bytes(vec![0xff])]), Some(vec![StoreOutcome::Refused; 2]));
+    assert_eq!(
+        store(&mut region, 0, vec![broken, Bytes(vec![0xff])]),
+        Some(vec![StoreOutcome::Refused; 2])
+    );
     assert!(look(&mut region, 1, 0).0.is_empty());
 }
 
@@ -135,15 +163,29 @@ fn spec_f_place_a_holder_refuses_keys_of_others() {
 #[test]
 fn spec_f_limit_an_owner_has_a_quota_and_strangers_have_none() {
     let mut region = Region::new(&[0, 1, 2]);
-    region.nodes.get_mut(&1).unwrap().machine.config.held_records_per_owner_max = 2;
-    for (handle, outcome) in [(1, StoreOutcome::Held), (2, StoreOutcome::Held), (3, StoreOutcome::Refused)] {
+    region
+        .nodes
+        .get_mut(&1)
+        .unwrap()
+        .machine
+        .config
+        .held_records_per_owner_max = 2;
+    for (handle, outcome) in [
+        (1, StoreOutcome::Held),
+        (2, StoreOutcome::Held),
+        (3, StoreOutcome::Refused),
+    ] {
         let record = region.record(0, 7, handle, b"one");
         let record = bytes(0, record);
         assert_eq!(store(&mut region, 0, vec![record]), Some(vec![outcome]));
     }
     let dead = region.record(0, 7, 1, b"");
     let dead = bytes(0, dead);
-    assert_eq!(store(&mut region, 0, vec![dead]), Some(vec![StoreOutcome::Held]), "a known record changes freely");
+    assert_eq!(
+        store(&mut region, 0, vec![dead]),
+        Some(vec![StoreOutcome::Held]),
+        "a known record changes freely"
+    );
     let record = region.record(0, 7, 9, b"one");
     let record = bytes(0, record);
     assert_eq!(store(&mut region, 8, vec![record]), None, "not a member");

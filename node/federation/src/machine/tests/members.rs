@@ -10,9 +10,14 @@ fn moving() -> (u8, usize) {
     let before = registry(&[0, 1, 2, 3], 1);
     let after = registry(&[0, 1, 2, 3, 4], 2);
     for number in 0..=255_u8 {
-        let (old, new) = (placement(&index_key(number), &before), placement(&index_key(number), &after));
+        let (old, new) = (
+            placement(&index_key(number), &before),
+            placement(&index_key(number), &after),
+        );
         if new.contains(&org(4)) && !old.contains(&org(0)) {
-            let loses = (0..4).find(|at| old.contains(&org(*at)) && !new.contains(&org(*at))).unwrap();
+            let loses = (0..4)
+                .find(|at| old.contains(&org(*at)) && !new.contains(&org(*at)))
+                .unwrap();
             return (number, loses);
         }
     }
@@ -37,9 +42,15 @@ fn spec_f_settled_a_new_holder_is_not_whole_before_everybody_has_announced() {
     region.pass(3);
     let whole = |region: &mut Region| {
         region.forget();
-        let message = IndexMessage::Lookup { id: 6, keys: vec![index_key(key)] };
+        let message = IndexMessage::Lookup {
+            id: 6,
+            keys: vec![index_key(key)],
+        };
         region.input(4, Input::Received { from: org(1), message });
-        region.sent.iter().any(|(_, _, message)| matches!(message, IndexMessage::Found { whole: true, .. }))
+        region
+            .sent
+            .iter()
+            .any(|(_, _, message)| matches!(message, IndexMessage::Found { whole: true, .. }))
     };
     assert!(!whole(&mut region));
     change(&mut region, 0);
@@ -85,7 +96,9 @@ fn spec_f_settled_one_record_life_settles_without_announcements() {
             holders.contains(&org(3)) && holders.contains(&org(2)) && holders.contains(&org(0))
         })
         .unwrap();
-    let Outcome::Partial { silent, .. } = region.ask(0, key) else { panic!("complete too early") };
+    let Outcome::Partial { silent, .. } = region.ask(0, key) else {
+        panic!("complete too early")
+    };
     assert_eq!(silent, [(org(2), Why::NoAnswer), (org(3), Why::NotWhole)]);
     region.now = region.now.plus(LIFE_MS + 30_000);
     region.pass(2);
@@ -180,7 +193,10 @@ fn spec_f_return_a_member_that_returns_unsettles_every_holder() {
         region.input(at, Input::Registry(Box::new(registry(&[0, 1, 2, 3], 3))));
     }
     region.pass(3);
-    assert!(!is_complete(&region.ask(0, key)), "what it published before it left is not placed yet");
+    assert!(
+        !is_complete(&region.ask(0, key)),
+        "what it published before it left is not placed yet"
+    );
     region.down.clear();
     region.input(3, Input::Registry(Box::new(registry(&[0, 1, 2, 3], 3))));
     region.pass(15);

@@ -13,9 +13,17 @@ fn spec_f_outbox_nothing_travels_before_the_outbox_is_durable() {
     region.slow_disk.insert(0);
     let record = region.record(0, 7, 1, b"one");
     let id = region.publish(0, record);
-    assert!(!region.sent.iter().any(|(from, _, _)| *from == 0), "sent before the sync");
+    assert!(
+        !region.sent.iter().any(|(from, _, _)| *from == 0),
+        "sent before the sync"
+    );
     region.sync_all(0);
-    assert!(region.sent.iter().any(|(from, _, message)| *from == 0 && matches!(message, IndexMessage::Store { .. })));
+    assert!(
+        region
+            .sent
+            .iter()
+            .any(|(from, _, message)| *from == 0 && matches!(message, IndexMessage::Store { .. }))
+    );
     assert!(region.published(id));
 }
 
@@ -43,7 +51,10 @@ fn spec_f_outbox_delivers_to_every_holder_after_the_quorum() {
     region.down.remove(&2);
     region.pass(15);
     assert_eq!(region.nodes[&2].memory.scan(Table::Held, &[], &[], 9).len(), 1);
-    assert!(region.nodes[&0].memory.scan(Table::Outbox, &[], &[], 9).is_empty(), "the outbox is empty again");
+    assert!(
+        region.nodes[&0].memory.scan(Table::Outbox, &[], &[], 9).is_empty(),
+        "the outbox is empty again"
+    );
 }
 
 #[test]
@@ -56,7 +67,11 @@ fn spec_f_outbox_survives_a_restart() {
     region.down.clear();
     region.pass(20);
     for holder in [0, 1, 2] {
-        assert_eq!(region.nodes[&holder].memory.scan(Table::Held, &[], &[], 9).len(), 1, "holder {holder}");
+        assert_eq!(
+            region.nodes[&holder].memory.scan(Table::Held, &[], &[], 9).len(),
+            1,
+            "holder {holder}"
+        );
     }
 }
 
@@ -81,7 +96,10 @@ fn spec_f_once_an_answer_to_an_earlier_life_acknowledges_nothing() {
     for question in old {
         let outcomes = vec![hie_protocol::message::StoreOutcome::Held; 1];
         for from in [org(1), org(2)] {
-            let message = IndexMessage::Stored { id: question, outcomes: outcomes.clone() };
+            let message = IndexMessage::Stored {
+                id: question,
+                outcomes: outcomes.clone(),
+            };
             region.input(0, Input::Received { from, message });
         }
     }
@@ -95,7 +113,12 @@ fn spec_f_renew_a_live_record_is_renewed_at_half_its_life() {
     region.publish(0, record.clone());
     region.now = region.now.plus(LIFE_MS / 2 - 2000);
     region.pass(1);
-    assert!(region.said.iter().all(|(_, effect)| !matches!(effect, Effect::Renew { .. })));
+    assert!(
+        region
+            .said
+            .iter()
+            .all(|(_, effect)| !matches!(effect, Effect::Renew { .. }))
+    );
     region.pass(2);
     let asked = region.said.iter().find_map(|(_, effect)| match effect {
         Effect::Renew { records } => Some(records.clone()),
@@ -104,7 +127,12 @@ fn spec_f_renew_a_live_record_is_renewed_at_half_its_life() {
     assert_eq!(asked.unwrap(), vec![record.clone()]);
     let next = renewal(&record, Sequence(50), region.now, &registry(&[0], 1).policy);
     assert!(next.expires > record.expires && next.content == record.content);
-    region.input(0, Input::Renewed { records: vec![(record.sequence, signed(0, next))] });
+    region.input(
+        0,
+        Input::Renewed {
+            records: vec![(record.sequence, signed(0, next))],
+        },
+    );
     region.now = region.now.plus(LIFE_MS / 2 + 50_000);
     region.pass(2);
     let outcome = region.ask(1, 7);
@@ -119,7 +147,12 @@ fn spec_f_renew_never_overtakes_a_publish() {
     let second = region.record(0, 7, 1, b"two");
     region.publish(0, second);
     let late = renewal(&first, Sequence(50), region.now, &registry(&[0], 1).policy);
-    region.input(0, Input::Renewed { records: vec![(first.sequence, signed(0, late))] });
+    region.input(
+        0,
+        Input::Renewed {
+            records: vec![(first.sequence, signed(0, late))],
+        },
+    );
     assert_eq!(super::region::texts(&region.ask(1, 7)), [b"two"]);
 }
 
@@ -130,21 +163,52 @@ fn spec_f_sequence_a_version_that_does_not_follow_is_declined() {
     region.publish(0, first.clone());
     let declined = |region: &Region, id| {
         region.said.iter().find_map(|(_, effect)| match effect {
-            Effect::Declined { request: RequestId::Publish(which), why } if *which == id => Some(*why),
+            Effect::Declined {
+                request: RequestId::Publish(which),
+                why,
+            } if *which == id => Some(*why),
             _ => None,
         })
     };
-    region.input(0, Input::Publish { id: PublishId(90), records: vec![signed(0, first)] });
+    region.input(
+        0,
+        Input::Publish {
+            id: PublishId(90),
+            records: vec![signed(0, first)],
+        },
+    );
     assert_eq!(declined(&region, PublishId(90)), Some(Decline::Order));
     let foreign = region.record(1, 7, 1, b"two");
-    region.input(0, Input::Publish { id: PublishId(91), records: vec![signed(1, foreign)] });
+    region.input(
+        0,
+        Input::Publish {
+            id: PublishId(91),
+            records: vec![signed(1, foreign)],
+        },
+    );
     assert_eq!(declined(&region, PublishId(91)), Some(Decline::NotOwn));
-    region.input(0, Input::Publish { id: PublishId(92), records: Vec::new() });
+    region.input(
+        0,
+        Input::Publish {
+            id: PublishId(92),
+            records: Vec::new(),
+        },
+    );
     assert_eq!(declined(&region, PublishId(92)), Some(Decline::Size));
     let mut brief = region.record(0, 7, 1, b"");
     brief.expires = region.now;
-    region.input(0, Input::Publish { id: PublishId(93), records: vec![signed(0, brief)] });
-    assert_eq!(declined(&region, PublishId(93)), Some(Decline::Order), "a tombstone outlives what it deletes");
+    region.input(
+        0,
+        Input::Publish {
+            id: PublishId(93),
+            records: vec![signed(0, brief)],
+        },
+    );
+    assert_eq!(
+        declined(&region, PublishId(93)),
+        Some(Decline::Order),
+        "a tombstone outlives what it deletes"
+    );
 }
 
 #[test]
@@ -157,8 +221,18 @@ fn an_own_tombstone_is_forgotten_at_its_end() {
     region.now = region.now.plus(LIFE_MS * 3 + 30_000);
     region.pass(3);
     for at in [0, 1, 2] {
-        for table in [Table::Own, Table::OwnDue, Table::Outbox, Table::Held, Table::HeldExpiry, Table::HeldCount] {
-            assert!(region.nodes[&at].memory.scan(table, &[], &[], 9).is_empty(), "{table:?} at {at}");
+        for table in [
+            Table::Own,
+            Table::OwnDue,
+            Table::Outbox,
+            Table::Held,
+            Table::HeldExpiry,
+            Table::HeldCount,
+        ] {
+            assert!(
+                region.nodes[&at].memory.scan(table, &[], &[], 9).is_empty(),
+                "{table:?} at {at}"
+            );
         }
     }
 }
@@ -173,7 +247,13 @@ fn a_large_backlog_goes_out_in_bounded_batches() {
             signed(0, record)
         })
         .collect();
-    region.input(0, Input::Publish { id: PublishId(1), records });
+    region.input(
+        0,
+        Input::Publish {
+            id: PublishId(1),
+            records,
+        },
+    );
     region.down.clear();
     region.pass(20);
     assert!(region.published(PublishId(1)));

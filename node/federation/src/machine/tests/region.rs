@@ -54,7 +54,12 @@ pub(super) fn member(at: usize) -> Member {
         org: org(at),
         name: format!("Organisation {at}"),
         kind: MemberKind::Clinic,
-        nodes: vec![NodeEntry { key: key.node(), public, control: None, bulk: None }],
+        nodes: vec![NodeEntry {
+            key: key.node(),
+            public,
+            control: None,
+            bulk: None,
+        }],
         roles: vec![MemberRole::IndexHolder],
         standing: Standing::Active,
         phone: None,
@@ -71,12 +76,21 @@ pub(super) fn registry(members: &[usize], version: u64) -> Registry {
         members: members.iter().map(|at| member(*at)).collect(),
         policy: RegionPolicy {
             consent: ConsentModel::OptOut,
-            break_glass: BreakGlassRules { allowed: true, minutes: 60, tell_withheld: false },
+            break_glass: BreakGlassRules {
+                allowed: true,
+                minutes: 60,
+                tell_withheld: false,
+            },
             replicas: 3,
             write_quorum: 2,
             record_life_ms: LIFE_MS,
             tombstone_life_ms: LIFE_MS * 3,
-            tokens: TokenParameters { profile: "test".into(), epoch: 1, threshold: 1, authorities: Vec::new() },
+            tokens: TokenParameters {
+                profile: "test".into(),
+                epoch: 1,
+                threshold: 1,
+                authorities: Vec::new(),
+            },
         },
     }
 }
@@ -92,7 +106,10 @@ impl Kept for Memory {
     fn scan(&self, table: Table, prefix: &[u8], from: &[u8], max: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
         let fits = |at: Table, key: &Vec<u8>| at == table && key.starts_with(prefix) && key.as_slice() >= from;
         let found = self.0.iter().filter(|((at, key), _)| fits(*at, key));
-        found.take(max).map(|((_, key), value)| (key.clone(), value.clone())).collect()
+        found
+            .take(max)
+            .map(|((_, key), value)| (key.clone(), value.clone()))
+            .collect()
     }
 }
 
@@ -138,7 +155,14 @@ impl Region {
         let config = Config::new(org(at), 1_000_000 * (at as u64 + 1));
         let memory = Memory::default();
         let machine = Federation::restore(config, registry, &memory);
-        self.nodes.insert(at, Node { machine, memory, unsynced: VecDeque::new() });
+        self.nodes.insert(
+            at,
+            Node {
+                machine,
+                memory,
+                unsynced: VecDeque::new(),
+            },
+        );
         self.input(at, Input::Tick);
     }
 
@@ -213,7 +237,11 @@ impl Region {
             sequence: Sequence(self.counter),
             label: Label::open(ConsentEpoch(1)),
             expires: self.now.plus(life),
-            content: if tombstone { RecordContent::Tombstone } else { RecordContent::Live(Bytes(text.to_vec())) },
+            content: if tombstone {
+                RecordContent::Tombstone
+            } else {
+                RecordContent::Live(Bytes(text.to_vec()))
+            },
         }
     }
 
@@ -233,7 +261,14 @@ impl Region {
         self.counter += 1;
         let id = AskId(self.counter);
         let deadline = self.now.plus(3000);
-        self.input(at, Input::Ask { id, keys: vec![index_key(key)], deadline });
+        self.input(
+            at,
+            Input::Ask {
+                id,
+                keys: vec![index_key(key)],
+                deadline,
+            },
+        );
         for _ in 0..8 {
             let answer = self.said.iter().find_map(|(_, effect)| match effect {
                 Effect::Answer { id: answered, outcome } if *answered == id => Some(outcome.clone()),
