@@ -1,6 +1,8 @@
 //! Stories of a region, end to end: real nodes, real channels, every story in a world of its own.
 
 mod broken_input;
+mod corpora;
+mod kill;
 mod spine;
 mod trust;
 mod web;

@@ -16,6 +16,7 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use hie::authority::enrol::Guest;
@@ -53,9 +54,21 @@ pub const ACCOUNTS: [(&str, &str, &str, &str); 4] = [
     ("it", "K. Moen", "IT", "operator"),
 ];
 
-/// A loopback address that is free now.
+/// First port given to a node. The ports stay below those that the system gives to outgoing connections, so that a
+/// node that stops finds its own again when it comes back.
+const PORTS_FROM: u32 = 10_000;
+/// Ports given in all.
+const PORTS: u32 = 20_000;
+/// Ports that one process begins apart from the next.
+const PORTS_OF_A_PROCESS: u32 = 32;
+
+/// A loopback address that is free now and that this process gives only once.
 pub fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+    let from = std::process::id().wrapping_mul(PORTS_OF_A_PROCESS);
+    let mut ports = (0..PORTS).map(|_| PORTS_FROM + from.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % PORTS);
+    let free = ports.find_map(|port| TcpListener::bind(("127.0.0.1", u16::try_from(port).unwrap())).ok());
+    free.expect("a port is free").local_addr().unwrap()
 }
 
 /// Looks again and again until the condition gives a value.
@@ -302,7 +315,13 @@ pub struct Node {
     pub home: Home,
     /// Its web server.
     pub web: SocketAddr,
-    running: Option<(oneshot::Sender<()>, JoinHandle<Result<Exit, Fault>>)>,
+    running: Option<Running>,
+}
+
+/// A node that was started in this process.
+struct Running {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<Exit, Fault>>,
 }
 
 impl Node {
@@ -324,12 +343,12 @@ impl Node {
             UnixStream::connect(&socket).await.ok()
         })
         .await;
-        self.running = Some((stop, task));
+        self.running = Some(Running { stop, task });
     }
 
     /// Stops it in order.
     pub async fn stop(&mut self) {
-        let (stop, task) = self.running.take().expect("the node runs");
+        let Running { stop, task } = self.running.take().expect("the node runs");
         stop.send(()).expect("the node still listens");
         let ended = tokio::time::timeout(PATIENCE, task)
             .await
@@ -340,7 +359,7 @@ impl Node {
 
     /// Whether it still runs.
     pub fn runs(&self) -> bool {
-        self.running.as_ref().is_some_and(|(_, task)| !task.is_finished())
+        self.running.as_ref().is_some_and(|running| !running.task.is_finished())
     }
 
     /// Gives an order.
