@@ -225,19 +225,15 @@ fn declared() -> BTreeMap<String, usize> {
     let text = std::fs::read_to_string(root().join("SPEC.md")).unwrap();
     let mut rules = BTreeMap::new();
     for line in text.lines() {
-        if let Some(rest) = line.strip_prefix("- **") {
-            if let Some((id, _)) = rest.split_once("**") {
-                let shape = id
-                    .split_once('-')
-                    .is_some_and(|(part, name)| part.len() == 1 && !name.is_empty());
-                if shape
-                    && id
-                        .chars()
-                        .all(|letter| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '-')
-                {
-                    *rules.entry(id.to_owned()).or_default() += 1;
-                }
-            }
+        let Some((id, _)) = line.strip_prefix("- **").and_then(|rest| rest.split_once("**")) else {
+            continue;
+        };
+        let shape = id
+            .split_once('-')
+            .is_some_and(|(part, name)| part.len() == 1 && !name.is_empty());
+        let letters = |letter: char| letter.is_ascii_uppercase() || letter.is_ascii_digit() || letter == '-';
+        if shape && id.chars().all(letters) {
+            *rules.entry(id.to_owned()).or_default() += 1;
         }
     }
     rules

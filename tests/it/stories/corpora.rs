@@ -19,11 +19,16 @@ const SSN: &str = "http://hl7.org/fhir/sid/us-ssn";
 
 fn folder(part: &str) -> Option<PathBuf> {
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
-    let folder = std::env::var_os("HIE_TEST_DATA").map_or_else(default, PathBuf::from).join(part);
+    let folder = std::env::var_os("HIE_TEST_DATA")
+        .map_or_else(default, PathBuf::from)
+        .join(part);
     if folder.exists() {
         return Some(folder);
     }
-    assert!(std::env::var_os("CI").is_none(), "the test data folder {part} is missing; set HIE_TEST_DATA");
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "the test data folder {part} is missing; set HIE_TEST_DATA"
+    );
     eprintln!("SKIPPED: the test data folder {part} is not here; set HIE_TEST_DATA to run this story");
     None
 }
@@ -46,11 +51,16 @@ fn csv(path: &Path) -> Vec<HashMap<String, String>> {
         }
     }
     let head = rows.remove(0);
-    rows.into_iter().map(|row| head.iter().cloned().zip(row).collect()).collect()
+    rows.into_iter()
+        .map(|row| head.iter().cloned().zip(row).collect())
+        .collect()
 }
 
 fn listed(text: &str) -> BTreeSet<String> {
-    text.split(" || ").filter(|text| !text.is_empty()).map(str::to_owned).collect()
+    text.split(" || ")
+        .filter(|text| !text.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn coded<'c>(codes: impl Iterator<Item = &'c Concept>) -> BTreeSet<String> {
@@ -61,13 +71,21 @@ fn coded<'c>(codes: impl Iterator<Item = &'c Concept>) -> BTreeSet<String> {
             "http://www.nlm.nih.gov/research/umls/rxnorm" => "rxnorm",
             other => other,
         };
-        format!("{system}|{}|{}", coding.code, coding.display.as_deref().unwrap_or_default())
+        format!(
+            "{system}|{}|{}",
+            coding.code,
+            coding.display.as_deref().unwrap_or_default()
+        )
     };
     codes.map(line).collect()
 }
 
 fn of_class(answer: &Answer, site: Site, class: DocumentClass) -> Vec<Value> {
-    answer.documents(site.name()).into_iter().filter(|document| document["class"] == class.code()).collect()
+    answer
+        .documents(site.name())
+        .into_iter()
+        .filter(|document| document["class"] == class.code())
+        .collect()
 }
 
 /// Fetches the summary that the holder gives and compares it with what is known about the patient.
@@ -83,11 +101,27 @@ async fn compare(region: &Region, city: &Node, row: &HashMap<String, String>) {
     city.get(&reference(summary), asker("haddad"), &out).await.done();
     let summary = clinical::read(&std::fs::read(&out).unwrap(), &Limits::default()).unwrap();
     let file = &row["file"];
-    assert_eq!(coded(summary.allergies.iter().map(|row| &row.code)), listed(&row["allergies"]), "allergies of {file}");
-    let medications = summary.medications.iter().filter(|row| row.current).map(|row| &row.code);
-    assert_eq!(coded(medications), listed(&row["active_medications"]), "medications of {file}");
+    assert_eq!(
+        coded(summary.allergies.iter().map(|row| &row.code)),
+        listed(&row["allergies"]),
+        "allergies of {file}"
+    );
+    let medications = summary
+        .medications
+        .iter()
+        .filter(|row| row.current)
+        .map(|row| &row.code);
+    assert_eq!(
+        coded(medications),
+        listed(&row["active_medications"]),
+        "medications of {file}"
+    );
     let problems = summary.problems.iter().filter(|row| row.current).map(|row| &row.code);
-    assert_eq!(coded(problems), listed(&row["active_conditions"]), "conditions of {file}");
+    assert_eq!(
+        coded(problems),
+        listed(&row["active_conditions"]),
+        "conditions of {file}"
+    );
 }
 
 async fn pair() -> (Region, Node, Node) {
@@ -101,7 +135,11 @@ async fn the_facts_of_synthea_patients_cross_the_region() {
     let Some(source) = folder("01-synthea-r4") else { return };
     let rows = csv(&source.join("expected-patients.csv"));
     assert_eq!(rows.len(), 64);
-    let step = if std::env::var_os("HIE_TEST_ALL").is_some() { 1 } else { 8 };
+    let step = if std::env::var_os("HIE_TEST_ALL").is_some() {
+        1
+    } else {
+        8
+    };
     let rows: Vec<_> = rows.into_iter().step_by(step).collect();
     let (region, mut city, mut anne) = pair().await;
     let chosen = region.path("chosen");
@@ -111,7 +149,11 @@ async fn the_facts_of_synthea_patients_cross_the_region() {
         std::fs::copy(&file, chosen.join(file.file_name().unwrap())).unwrap();
     }
     let tally = anne.import_fhir(&chosen).await.done().pop().unwrap();
-    assert_eq!((tally["patients"].as_u64(), tally["rejected_count"].as_u64()), (Some(rows.len() as u64), Some(0)), "{tally}");
+    assert_eq!(
+        (tally["patients"].as_u64(), tally["rejected_count"].as_u64()),
+        (Some(rows.len() as u64), Some(0)),
+        "{tally}"
+    );
     for row in &rows {
         compare(&region, &city, row).await;
     }
@@ -123,7 +165,9 @@ async fn the_facts_of_synthea_patients_cross_the_region() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_mr_series_crosses_the_region_byte_for_byte() {
-    let Some(source) = folder("05-dicom/series-mr-brain") else { return };
+    let Some(source) = folder("05-dicom/series-mr-brain") else {
+        return;
+    };
     let (region, mut city, mut anne) = pair().await;
     // The files carry a record number and neither name nor birth date: the hospital knows whose number it is.
     let known = json!({
@@ -135,7 +179,9 @@ async fn a_real_mr_series_crosses_the_region_byte_for_byte() {
     std::fs::write(&file, known.to_string()).unwrap();
     anne.import_fhir(&file).await.done();
     let digests = |folder: &Path| -> BTreeSet<String> {
-        let files = std::fs::read_dir(folder).unwrap().map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
+        let files = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| std::fs::read(entry.unwrap().path()).unwrap());
         files.map(|bytes| hex::encode(Sha256::digest(bytes))).collect()
     };
     let went = digests(&source);
@@ -146,7 +192,11 @@ async fn a_real_mr_series_crosses_the_region_byte_for_byte() {
         let studies = of_class(answer, Site::StAnne, DocumentClass::Imaging);
         studies.iter().filter_map(|study| study["instances"].as_u64()).sum()
     };
-    let answer = city.find_until(&who, "St Anne gives the study", |answer| answer.complete && images(answer) == went.len() as u64).await;
+    let answer = city
+        .find_until(&who, "St Anne gives the study", |answer| {
+            answer.complete && images(answer) == went.len() as u64
+        })
+        .await;
     let out = region.path("mr");
     for study in of_class(&answer, Site::StAnne, DocumentClass::Imaging) {
         city.get(&reference(&study), asker("haddad"), &out).await.done();

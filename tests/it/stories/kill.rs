@@ -27,12 +27,24 @@ async fn serve(region: &Region, node: &Node) -> Child {
     let words = region.path("killed.log");
     let log = std::fs::File::options().create(true).append(true).open(&words).unwrap();
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args([ITSELF, "--exact", "--nocapture"]).env(SERVED, node.home.root());
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).kill_on_drop(true).spawn().unwrap();
+    command
+        .args([ITSELF, "--exact", "--nocapture"])
+        .env(SERVED, node.home.root());
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
     let socket = node.home.socket();
     let ended = std::cell::RefCell::new(&mut child);
     until("the node takes orders", || async {
-        assert!(ended.borrow_mut().try_wait().unwrap().is_none(), "the node ended while starting: {}", std::fs::read_to_string(&words).unwrap());
+        assert!(
+            ended.borrow_mut().try_wait().unwrap().is_none(),
+            "the node ended while starting: {}",
+            std::fs::read_to_string(&words).unwrap()
+        );
         UnixStream::connect(&socket).await.ok()
     })
     .await;
@@ -72,21 +84,34 @@ async fn import(region: &Region, node: &Node, seed: u64) -> Acknowledged {
     let tally = node.import_fhir(&file).await.done().pop().unwrap();
     let documents = count(&tally, "documents");
     assert!(documents > 0 && count(&tally, "unchanged") == 0, "{tally}");
-    Acknowledged { record, file, documents }
+    Acknowledged {
+        record,
+        file,
+        documents,
+    }
 }
 
 /// Imports again what was acknowledged: all of it is here.
 async fn nothing_is_lost(node: &Node, acknowledged: &[Acknowledged]) {
     for one in acknowledged {
         let tally = node.import_fhir(&one.file).await.done().pop().unwrap();
-        assert_eq!((count(&tally, "documents"), count(&tally, "unchanged")), (0, one.documents), "{}: {tally}", one.file.display());
+        assert_eq!(
+            (count(&tally, "documents"), count(&tally, "unchanged")),
+            (0, one.documents),
+            "{}: {tally}",
+            one.file.display()
+        );
     }
 }
 
 /// A study of its own for each round, as a folder.
 fn study(region: &Region, round: u32) -> PathBuf {
     let people = Region::population();
-    let mut series = people.into_iter().flat_map(|person| person.records).find_map(|record| record.series).unwrap();
+    let mut series = people
+        .into_iter()
+        .flat_map(|person| person.records)
+        .find_map(|record| record.series)
+        .unwrap();
     series.study_uid = format!("{}.{round}", series.study_uid);
     series.series_uid = format!("{}.{round}", series.series_uid);
     let folder = region.path(&format!("study-{round}"));
@@ -100,14 +125,26 @@ fn study(region: &Region, round: u32) -> PathBuf {
 /// The other organisation sees what was acknowledged: publication went on behind the kills.
 async fn the_region_sees(other: &Node, one: &Acknowledged) {
     let entries = one.record.bundle["entry"].as_array().unwrap().iter();
-    let patient = entries.map(|entry| &entry["resource"]).find(|resource| resource["resourceType"] == "Patient").unwrap();
+    let patient = entries
+        .map(|entry| &entry["resource"])
+        .find(|resource| resource["resourceType"] == "Patient")
+        .unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let name = &patient["name"][0];
-    let who = person(&text(&name["family"]), &text(&name["given"][0]), &text(&patient["birthDate"]), &text(&patient["gender"]));
+    let who = person(
+        &text(&name["family"]),
+        &text(&name["given"][0]),
+        &text(&patient["birthDate"]),
+        &text(&patient["gender"]),
+    );
     let identifier = &patient["identifier"][0];
     let who = with_identifier(who, &text(&identifier["system"]), &text(&identifier["value"]));
     let city = Site::CityGeneral.name();
-    other.find_until(&who, "the other organisation sees it", |answer| answer.complete && answer.documents(city).len() as u64 >= one.documents).await;
+    other
+        .find_until(&who, "the other organisation sees it", |answer| {
+            answer.complete && answer.documents(city).len() as u64 >= one.documents
+        })
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -132,15 +169,30 @@ async fn what_was_acknowledged_survives_five_kills() {
         }
         log = node.verify().await;
         let path = study(&region, round);
-        kill_during(&node, &Order::ImportDicom { path, dry_run: false }, 1 + 2 * round, child).await;
+        kill_during(
+            &node,
+            &Order::ImportDicom { path, dry_run: false },
+            1 + 2 * round,
+            child,
+        )
+        .await;
     }
     let mut child = serve(&region, &node).await;
     nothing_is_lost(&node, &acknowledged).await;
     assert!(node.verify().await >= log);
     let mut kept = 0;
     for round in 0..KILLS {
-        let reply = node.import_dicom(&study(&region, round)).await.ended(Exit::Done).pop().unwrap();
-        assert_eq!(count(&reply, "instances") + count(&reply, "unchanged"), SLICES, "{reply}");
+        let reply = node
+            .import_dicom(&study(&region, round))
+            .await
+            .ended(Exit::Done)
+            .pop()
+            .unwrap();
+        assert_eq!(
+            count(&reply, "instances") + count(&reply, "unchanged"),
+            SLICES,
+            "{reply}"
+        );
         kept += count(&reply, "unchanged");
     }
     assert!(kept > 0, "every kill came before the first instance");
