@@ -1,3 +1,4 @@
 //! The harness of the project: what the tests share.
 
 pub mod sim;
+pub mod stage;
