@@ -197,10 +197,13 @@ impl World {
         Ok(Self { stage, dice: Dice(seed), kept: Vec::new(), subject, retrieved })
     }
 
-    fn kill_and_restart(&mut self, victim: Site) -> Outcome<()> {
+    /// Kills a node after a short chance delay; answers whether the command still ran.
+    fn kill_late(&mut self, victim: Site, running: &mut Child) -> Outcome<bool> {
         let delay = self.dice.below(40);
         thread::sleep(Duration::from_millis(delay));
-        self.stage.kill(victim)
+        let in_the_middle = running.try_wait()?.is_none();
+        self.stage.kill(victim)?;
+        Ok(in_the_middle)
     }
 
     /// Bundles are imported at one node and published to the other while one of them dies.
@@ -215,14 +218,13 @@ impl World {
         let source = stream(&mut child)?;
         let wait_for = 1 + self.dice.below(PATIENTS - 1);
         let mut seen: Vec<Value> = source.iter().take(usize::try_from(wait_for)?).collect();
-        self.kill_and_restart(victim)?;
-        let running = child.try_wait()?.is_none();
+        let in_the_middle = self.kill_late(victim, &mut child)?;
         let code = child.wait()?.code();
         seen.extend(source.iter());
         self.stage.start(victim)?;
         let closed = seen.iter().any(|line| line.get("rejected_count").is_some());
         let patients: Vec<Value> = seen.iter().filter_map(|line| line.get("patient").cloned()).collect();
-        let mut round = Round { in_the_middle: running || !closed, acknowledged: patients.len(), lost: Vec::new() };
+        let mut round = Round { in_the_middle, acknowledged: patients.len(), lost: Vec::new() };
         if victim != site && !(closed && [Some(DONE), Some(PARTIAL)].contains(&code)) {
             round.lost.push(format!("the import ended with {code:?} although its own node lived"));
         }
@@ -336,9 +338,9 @@ impl World {
         let mut child = self.stage.command(HOLDER, &words)?.spawn()?;
         let source = stream(&mut child)?;
         let mut seen: Vec<Value> = source.iter().take(1).collect();
-        let delay = self.dice.below(600);
+        let delay = self.dice.below(200);
         thread::sleep(Duration::from_millis(delay));
-        self.kill_and_restart(victim)?;
+        let in_the_middle = self.kill_late(victim, &mut child)?;
         child.wait()?;
         seen.extend(source.iter());
         self.stage.start(victim)?;
@@ -349,7 +351,7 @@ impl World {
             (false, true) => 1,
             (false, false) => 0,
         };
-        let mut round = Round { in_the_middle: !closed, acknowledged: usize::try_from(acknowledged)?, ..Round::default() };
+        let mut round = Round { in_the_middle, acknowledged: usize::try_from(acknowledged)?, ..Round::default() };
         let again = self.stage.demand(HOLDER, &words)?;
         let unchanged = again.iter().find_map(|line| line.get("unchanged")?.as_u64()).unwrap_or(0);
         if unchanged < acknowledged {
