@@ -125,11 +125,24 @@ fn run(kills: u64, seed: u64) -> Outcome<bool> {
     for lost in &end.lost {
         println!("LOST  at the end: {lost}");
     }
-    println!("seed {seed}\n{:<14}{:>7}{:>15}{:>14}{:>6}", "during", "kills", "in the middle", "acknowledged", "lost");
+    println!(
+        "seed {seed}\n{:<14}{:>7}{:>15}{:>14}{:>6}",
+        "during", "kills", "in the middle", "acknowledged", "lost"
+    );
     for (kind, row) in &table {
-        println!("{kind:<14}{:>7}{:>15}{:>14}{:>6}", row.kills, row.in_the_middle, row.acknowledged, row.lost);
+        println!(
+            "{kind:<14}{:>7}{:>15}{:>14}{:>6}",
+            row.kills, row.in_the_middle, row.acknowledged, row.lost
+        );
     }
-    println!("{:<14}{:>7}{:>15}{:>14}{:>6}", "all again", "", "", world.kept.len(), end.lost.len());
+    println!(
+        "{:<14}{:>7}{:>15}{:>14}{:>6}",
+        "all again",
+        "",
+        "",
+        world.kept.len(),
+        end.lost.len()
+    );
     Ok(end.lost.is_empty() && table.values().all(|row| row.lost == 0))
 }
 
@@ -151,10 +164,21 @@ fn stream(child: &mut Child) -> Outcome<Receiver<Value>> {
 /// Makes a fixture patient somebody whom no other patient resembles.
 fn distinct(mut record: FixtureRecord, number: u64) -> FixtureRecord {
     let mut dice = Dice(number);
-    let family: String = (0..9).filter_map(|_| char::from_digit(10 + u32::try_from(dice.below(26)).ok()?, 36)).collect();
-    let born = format!("{}-{:02}-{:02}", 1930 + dice.below(80), 1 + dice.below(12), 1 + dice.below(28));
+    let family: String = (0..9)
+        .filter_map(|_| char::from_digit(10 + u32::try_from(dice.below(26)).ok()?, 36))
+        .collect();
+    let born = format!(
+        "{}-{:02}-{:02}",
+        1930 + dice.below(80),
+        1 + dice.below(12),
+        1 + dice.below(28)
+    );
     let entries = record.bundle.get_mut("entry").and_then(Value::as_array_mut);
-    for resource in entries.into_iter().flatten().filter_map(|entry| entry.get_mut("resource")) {
+    for resource in entries
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.get_mut("resource"))
+    {
         if resource.get("resourceType") != Some(&json!("Patient")) {
             continue;
         }
@@ -190,11 +214,22 @@ impl World {
             stage.demand(record.site, &["import", "fhir", &path.to_string_lossy()])?;
         }
         let series = subject.series.clone().ok_or("the fixture has no series")?;
-        let retrieved = CtSeries { slices: RETRIEVED, rows: 256, columns: 256, ..series };
+        let retrieved = CtSeries {
+            slices: RETRIEVED,
+            rows: 256,
+            columns: 256,
+            ..series
+        };
         let dicom = at.join("retrieved");
         write_series(&retrieved, &dicom)?;
         stage.demand(HOLDER, &["import", "dicom", &dicom.to_string_lossy()])?;
-        Ok(Self { stage, dice: Dice(seed), kept: Vec::new(), subject, retrieved })
+        Ok(Self {
+            stage,
+            dice: Dice(seed),
+            kept: Vec::new(),
+            subject,
+            retrieved,
+        })
     }
 
     /// Kills a node after a short chance delay; answers whether the command still ran.
@@ -214,7 +249,10 @@ impl World {
             let record = distinct(generate(seed, site), seed);
             std::fs::write(at.join(format!("{}.json", record.mrn)), record.bundle.to_string())?;
         }
-        let mut child = self.stage.command(site, &["import", "fhir", &at.to_string_lossy()])?.spawn()?;
+        let mut child = self
+            .stage
+            .command(site, &["import", "fhir", &at.to_string_lossy()])?
+            .spawn()?;
         let source = stream(&mut child)?;
         let wait_for = 1 + self.dice.below(PATIENTS - 1);
         let mut seen: Vec<Value> = source.iter().take(usize::try_from(wait_for)?).collect();
@@ -224,14 +262,28 @@ impl World {
         self.stage.start(victim)?;
         let closed = seen.iter().any(|line| line.get("rejected_count").is_some());
         let patients: Vec<Value> = seen.iter().filter_map(|line| line.get("patient").cloned()).collect();
-        let mut round = Round { in_the_middle, acknowledged: patients.len(), lost: Vec::new() };
+        let mut round = Round {
+            in_the_middle,
+            acknowledged: patients.len(),
+            lost: Vec::new(),
+        };
         if victim != site && !(closed && [Some(DONE), Some(PARTIAL)].contains(&code)) {
-            round.lost.push(format!("the import ended with {code:?} although its own node lived"));
+            round
+                .lost
+                .push(format!("the import ended with {code:?} although its own node lived"));
         }
         // A patient's line follows its registration; its documents are acknowledged by the next line.
-        let whole = if closed { patients.len() } else { patients.len().saturating_sub(1) };
+        let whole = if closed {
+            patients.len()
+        } else {
+            patients.len().saturating_sub(1)
+        };
         for (place, patient) in patients.into_iter().enumerate() {
-            let kept = Kept { site, patient, documents: place < whole };
+            let kept = Kept {
+                site,
+                patient,
+                documents: place < whole,
+            };
             self.check(&kept, &mut round)?;
             self.kept.push(kept);
         }
@@ -243,15 +295,23 @@ impl World {
         let id = kept.patient.get("id").and_then(Value::as_str).unwrap_or_default();
         let known = ["consent", "list", "--as", CONSENT_OFFICE, "--patient", id];
         if self.stage.run(kept.site, &known)?.0 != DONE {
-            round.lost.push(format!("patient {id} is not known at {}", kept.site.name()));
+            round
+                .lost
+                .push(format!("patient {id} is not known at {}", kept.site.name()));
         }
         let other = if kept.site == ASKER { HOLDER } else { ASKER };
         let granted = |answer: &[Value]| {
             let documents = documents_of(answer, kept.site);
-            documents.iter().filter(|one| one.get("class").and_then(Value::as_str) == Some("note")).count() == 2
+            documents
+                .iter()
+                .filter(|one| one.get("class").and_then(Value::as_str) == Some("note"))
+                .count()
+                == 2
         };
         if kept.documents && !self.stage.find_until(other, &question(&kept.patient), granted)?.0 {
-            round.lost.push(format!("documents of {id} are not granted to {}", other.name()));
+            round
+                .lost
+                .push(format!("documents of {id} are not granted to {}", other.name()));
         }
         Ok(())
     }
@@ -262,11 +322,22 @@ impl World {
             documents_of(answer, HOLDER)
                 .into_iter()
                 .filter(|one| one.get("title").and_then(Value::as_str) == Some(title))
-                .filter(|one| one.get("instances").and_then(Value::as_u64).is_some_and(|count| count >= least))
+                .filter(|one| {
+                    one.get("instances")
+                        .and_then(Value::as_u64)
+                        .is_some_and(|count| count >= least)
+                })
                 .find_map(|one| one.get("reference")?.as_str().map(str::to_owned))
         };
         let words = [
-            "--family", "Okafor", "--given", "Grace", "--birth-date", "1961-03-14", "--sex", "female",
+            "--family",
+            "Okafor",
+            "--given",
+            "Grace",
+            "--birth-date",
+            "1961-03-14",
+            "--sex",
+            "female",
         ];
         let words = words.map(str::to_owned);
         let (_, answer) = self.stage.find_until(ASKER, &words, |answer| pick(answer).is_some())?;
@@ -285,13 +356,19 @@ impl World {
     fn retrieve(&mut self, victim: Site, at: &Path) -> Outcome<Round> {
         let series = self.retrieved.clone();
         let (title, least) = (series.study_description.clone(), u64::from(series.slices));
-        let mut round = Round { acknowledged: 1, ..Round::default() };
+        let mut round = Round {
+            acknowledged: 1,
+            ..Round::default()
+        };
         let Some(study) = self.reference(&title, least)? else {
             round.lost.push("the study is not granted".to_owned());
             return Ok(round);
         };
         let out = at.to_string_lossy().into_owned();
-        let mut child = self.stage.command(ASKER, &["get", &study, "--as", CLINICIAN, "--out", &out])?.spawn()?;
+        let mut child = self
+            .stage
+            .command(ASKER, &["get", &study, "--as", CLINICIAN, "--out", &out])?
+            .spawn()?;
         let wait_for = self.dice.below(u64::from(RETRIEVED));
         let files = || std::fs::read_dir(at).map_or(0, Iterator::count) as u64;
         while files() < wait_for && child.try_wait()?.is_none() {
@@ -308,12 +385,18 @@ impl World {
         };
         let (mut code, mut repeats) = (-1, 0);
         while code != DONE && repeats < REPEATS_MAX {
-            code = self.stage.run(ASKER, &["get", &study, "--as", CLINICIAN, "--out", &out])?.0;
+            code = self
+                .stage
+                .run(ASKER, &["get", &study, "--as", CLINICIAN, "--out", &out])?
+                .0;
             repeats += 1;
         }
         let same = Self::identical(&series, at);
         if code != DONE || same != usize::try_from(series.slices)? {
-            round.lost.push(format!("the study came with exit {code} and {same} of {} instances", series.slices));
+            round.lost.push(format!(
+                "the study came with exit {code} and {same} of {} instances",
+                series.slices
+            ));
         }
         Ok(round)
     }
@@ -351,20 +434,37 @@ impl World {
             (false, true) => 1,
             (false, false) => 0,
         };
-        let mut round = Round { in_the_middle, acknowledged: usize::try_from(acknowledged)?, ..Round::default() };
+        let mut round = Round {
+            in_the_middle,
+            acknowledged: usize::try_from(acknowledged)?,
+            ..Round::default()
+        };
         let again = self.stage.demand(HOLDER, &words)?;
-        let unchanged = again.iter().find_map(|line| line.get("unchanged")?.as_u64()).unwrap_or(0);
+        let unchanged = again
+            .iter()
+            .find_map(|line| line.get("unchanged")?.as_u64())
+            .unwrap_or(0);
         if unchanged < acknowledged {
-            round.lost.push(format!("{acknowledged} instances acknowledged, {unchanged} there"));
+            round
+                .lost
+                .push(format!("{acknowledged} instances acknowledged, {unchanged} there"));
         }
         let Some(study) = self.reference(&series.study_description, u64::from(IMPORTED))? else {
             round.lost.push("the imported study is not granted".to_owned());
             return Ok(round);
         };
-        let code = self.stage.run(ASKER, &["get", &study, "--as", CLINICIAN, "--out", &out.to_string_lossy()])?.0;
+        let code = self
+            .stage
+            .run(
+                ASKER,
+                &["get", &study, "--as", CLINICIAN, "--out", &out.to_string_lossy()],
+            )?
+            .0;
         let same = Self::identical(&series, &out);
         if code != DONE || same != usize::try_from(IMPORTED)? {
-            round.lost.push(format!("the imported study came with exit {code} and {same} of {IMPORTED} instances"));
+            round.lost.push(format!(
+                "the imported study came with exit {code} and {same} of {IMPORTED} instances"
+            ));
         }
         Ok(round)
     }
@@ -373,7 +473,9 @@ impl World {
     fn verify(&self, round: &mut Round) -> Outcome<()> {
         for site in self.stage.sites() {
             if self.stage.run(site, &["audit", "verify"])?.0 != DONE {
-                round.lost.push(format!("the audit log of {} does not verify", site.name()));
+                round
+                    .lost
+                    .push(format!("the audit log of {} does not verify", site.name()));
             }
         }
         Ok(())

@@ -36,7 +36,14 @@ const GROWTH_KIB_MAX: u64 = 64 * 1024;
 const REPEATS_MAX: usize = 5;
 
 const SUBJECT: [&str; 8] = [
-    "--family", "Okafor", "--given", "Grace", "--birth-date", "1961-03-14", "--sex", "female",
+    "--family",
+    "Okafor",
+    "--given",
+    "Grace",
+    "--birth-date",
+    "1961-03-14",
+    "--sex",
+    "female",
 ];
 
 /// SHA-256 of every instance by its UID.
@@ -81,12 +88,21 @@ fn import(stage: &Stage, at: &Path) -> Outcome<(Promised, u64)> {
     std::fs::create_dir_all(&dicom)?;
     let people = region_population();
     let subject = people.first().ok_or("the fixture has no patients")?;
-    for record in subject.records.iter().filter(|record| [ASKER, HOLDER].contains(&record.site)) {
+    for record in subject
+        .records
+        .iter()
+        .filter(|record| [ASKER, HOLDER].contains(&record.site))
+    {
         let path = at.join(format!("{}.json", record.mrn));
         std::fs::write(&path, record.bundle.to_string())?;
         stage.demand(record.site, &["import", "fhir", &path.to_string_lossy()])?;
         if let Some(series) = &record.series {
-            let series = CtSeries { slices: SLICES, rows: 512, columns: 512, ..series.clone() };
+            let series = CtSeries {
+                slices: SLICES,
+                rows: 512,
+                columns: 512,
+                ..series.clone()
+            };
             for (number, file) in (1..).zip(series.files()) {
                 promised.insert(series.sop_uid(number), Sha256::digest(&file).into());
                 total += file.len() as u64;
@@ -138,7 +154,9 @@ fn identical(out: &Path, promised: &Promised) -> usize {
 /// A field of `/proc/PID/status`, in KiB.
 fn status(pid: u32, field: &str) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
     let number = line.and_then(|rest| rest.split_whitespace().next());
     number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
@@ -211,7 +229,10 @@ fn throughput(stage: &Stage, at: &Path, promised: &Promised) -> Outcome<()> {
         }
         std::fs::remove_dir_all(out)?;
         let tls = plain_tls(at)?;
-        println!("run {run}              hie {rate:.1} MiB/s, plain TLS 1.3 {tls:.1} MiB/s, ratio {:.3}", rate / tls);
+        println!(
+            "run {run}              hie {rate:.1} MiB/s, plain TLS 1.3 {tls:.1} MiB/s, ratio {:.3}",
+            rate / tls
+        );
         ours.push(rate);
         plain.push(tls);
         ratios.push(rate / tls);
@@ -311,8 +332,15 @@ fn resumed(stage: &mut Stage, at: &Path, promised: &Promised, total: u64) -> Out
     stage.kill(HOLDER)?;
     let broken = running.wait()?.code().unwrap_or(-1);
     let kept: BTreeMap<_, _> = arrived(&out).into_iter().map(|path| (stamp(&path), path)).collect();
-    let before: u64 = kept.values().filter_map(|path| Some(std::fs::metadata(path).ok()?.len())).sum();
-    println!("killed             {} of {} instances whole, hie get ended with {broken}", kept.len(), promised.len());
+    let before: u64 = kept
+        .values()
+        .filter_map(|path| Some(std::fs::metadata(path).ok()?.len()))
+        .sum();
+    println!(
+        "killed             {} of {} instances whole, hie get ended with {broken}",
+        kept.len(),
+        promised.len()
+    );
     stage.start(HOLDER)?;
     let study = reference(stage)?;
     let (mut code, mut fetched, mut repeats) = (-1, 0, 0);

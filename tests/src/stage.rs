@@ -30,10 +30,7 @@ pub const CLINICIAN: &str = "haddad";
 /// Who records consent at every organisation.
 pub const CONSENT_OFFICE: &str = "ruiz";
 
-const ACCOUNTS: [(&str, &str); 2] = [
-    (CLINICIAN, "physician"),
-    (CONSENT_OFFICE, "consent-administrator"),
-];
+const ACCOUNTS: [(&str, &str); 2] = [(CLINICIAN, "physician"), (CONSENT_OFFICE, "consent-administrator")];
 
 struct Node {
     site: Site,
@@ -120,13 +117,39 @@ impl Stage {
     pub fn open(folder: &Path, sites: &[Site]) -> Outcome<Self> {
         let (program, address) = (program()?, free()?);
         let region = folder.join("region").to_string_lossy().into_owned();
-        let log = || File::options().create(true).append(true).open(folder.join("region.log"));
-        let init = ["authority", "init", "--dir", &region, "--name", "Bench", "--address", &address];
-        let made = Command::new(&program).args(init).stdout(log()?).stderr(log()?).status()?;
+        let log = || {
+            File::options()
+                .create(true)
+                .append(true)
+                .open(folder.join("region.log"))
+        };
+        let init = [
+            "authority",
+            "init",
+            "--dir",
+            &region,
+            "--name",
+            "Bench",
+            "--address",
+            &address,
+        ];
+        let made = Command::new(&program)
+            .args(init)
+            .stdout(log()?)
+            .stderr(log()?)
+            .status()?;
         if !made.success() {
             return Err("the region authority cannot be made; see region.log".into());
         }
-        let serve = ["authority", "serve", "--dir", &region, "--listen", &address, "--auto-approve"];
+        let serve = [
+            "authority",
+            "serve",
+            "--dir",
+            &region,
+            "--listen",
+            &address,
+            "--auto-approve",
+        ];
         let authority = Command::new(&program)
             .args(serve)
             .stdin(Stdio::null())
@@ -156,12 +179,32 @@ impl Stage {
             process: None,
         });
         let name = site.name();
-        let init = ["init", "--name", name, "--web", &web, "--plain", "--control", &control, "--bulk", &bulk];
+        let init = [
+            "init",
+            "--name",
+            name,
+            "--web",
+            &web,
+            "--plain",
+            "--control",
+            &control,
+            "--bulk",
+            &bulk,
+        ];
         self.demand(site, &init)?;
         let file = self.folder.join(format!("{}.hie", site.slug()));
         let file = file.to_string_lossy().into_owned();
         let mut invite = vec!["invite", "--dir", region, "--name", name, "--organisation", site.urn()];
-        invite.extend(["--kind", site.kind(), "--role", "index-holder", "--phone", "555-0142", "--out", &file]);
+        invite.extend([
+            "--kind",
+            site.kind(),
+            "--role",
+            "index-holder",
+            "--phone",
+            "555-0142",
+            "--out",
+            &file,
+        ]);
         if self.nodes.len() == 1 {
             invite.extend(["--role", "token-authority"]);
         }
@@ -172,7 +215,10 @@ impl Stage {
         let secret = secret.to_string_lossy().into_owned();
         for (account, role) in ACCOUNTS {
             let words = ["account", "add", account, "--name", account, "--department", "Ward"];
-            self.demand(site, &[&words[..], &["--role", role, "--password-file", &secret]].concat())?;
+            self.demand(
+                site,
+                &[&words[..], &["--role", role, "--password-file", &secret]].concat(),
+            )?;
         }
         self.start(site)
     }
