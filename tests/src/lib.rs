@@ -2,3 +2,4 @@
 
 pub mod region;
 pub mod sim;
+pub mod stage;

@@ -80,9 +80,9 @@ pub async fn get(executor: &Executor, asker: &Asker, reference: String, out: &Pa
     let bytes = match source {
         Source::Here(..) => each(&desk, &caller, &reference, &manifest, out, lines).await?,
         Source::There(remote, asking) => {
-            let count = u32::try_from(total).unwrap_or(u32::MAX).saturating_sub(first);
+            let count = u32::try_from(total).unwrap_or(u32::MAX);
             let pieces = desk.region().retriever.study(asking, remote, first, count);
-            stream(pieces, &manifest, out, lines).await?
+            stream(pieces, &manifest, first, out, lines).await?
         }
     };
     let seconds = started.elapsed().as_secs_f64().max(0.001);
@@ -174,6 +174,7 @@ async fn stream(
         Result<StudyPiece, hie_node_core::exchange::retrieve::RetrieveError>,
     >,
     manifest: &StudyManifest,
+    first: u32,
     out: &Path,
     lines: &Lines,
 ) -> Outcome<u64> {
@@ -183,7 +184,7 @@ async fn stream(
         .collect();
     let total = instances.len() as u64;
     let mut open: Option<(tokio::fs::File, PathBuf, PathBuf)> = None;
-    let (mut bytes, mut done) = (0_u64, 0_u64);
+    let (mut bytes, mut done) = (0_u64, u64::from(first));
     while let Some(piece) = pieces.next().await {
         let piece = piece.map_err(|error| {
             let exit = if error.class() == Class::Misbehaved {
@@ -230,6 +231,14 @@ async fn stream(
                 }
             }
         }
+    }
+    if done < total {
+        return Err(Fault::new(
+            Exit::Unreachable,
+            "The study broke off.",
+            format!("{done} of {total} instances are here"),
+            "Run the same command again; what is whole is kept.",
+        ));
     }
     Ok(bytes)
 }

@@ -202,8 +202,8 @@ impl Retriever {
         Ok(Fetched { header, stream })
     }
 
-    /// All instances of a study from the `first` on, in viewing order, as one stream; a broken transfer goes
-    /// on at the byte where it stopped. Errors: [`RetrieveError`], also inside the stream.
+    /// All instances of a study of `count` from the `first` (from zero) on, in viewing order, as one stream; a
+    /// broken transfer goes on at the byte where it stopped. Errors: [`RetrieveError`], also inside the stream.
     #[must_use]
     pub fn study(
         &self,
