@@ -75,6 +75,8 @@ async fn own_patients(stage: &mut Stage, folder: &Path, output: &Output) -> Outc
     whole.print(output);
     whole.demand_from_others(3)?;
     fetch_study(stage, stage.organisation(Site::CityGeneral)?, &whole, folder, output).await?;
+    // A holder that is new to a key counts as whole once every member announced its records: that takes a moment.
+    tokio::time::sleep(Duration::from_secs(3)).await;
     stage.stop(Site::HarbourGp).await?;
     output.say("\nHarbour GP Clinic is stopped on purpose. The same question again:");
     let partial = ask(stage, stage.organisation(Site::CityGeneral)?, &question).await?;

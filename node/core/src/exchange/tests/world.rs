@@ -111,6 +111,10 @@ impl Net {
         self.down.lock().unwrap().insert(org.clone());
     }
 
+    pub fn restore(&self, org: &OrgId) {
+        self.down.lock().unwrap().remove(org);
+    }
+
     fn is_down(&self, org: &OrgId) -> bool {
         self.down.lock().unwrap().contains(org) || !self.nodes.lock().unwrap().contains_key(org)
     }
