@@ -4,19 +4,26 @@
 //! the local directory syncs file and directories before an upload completes; object services promise the same.
 //! A failed upload is aborted and leaves nothing; what a power cut left half-way is swept when the store opens.
 
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::ops::Range;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt as _};
 use hie_node_core::content::{ByteStream, ContentError, ContentName, ContentStore};
+use hie_node_core::ports::blocking;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{GetOptions, GetRange, GetResultPayload, ObjectStore, ObjectStoreExt, PutPayload};
 
 /// Bytes of one part of an upload; content up to this size is one write. Object services ask for at least 5 MiB.
 pub const PART_BYTES: usize = 8 * 1024 * 1024;
+
+/// Bytes of one read of a local file. Each read is handed to another thread: small ones cost more than the reading.
+const READ_BYTES: u64 = 256 * 1024;
 
 const FOLDER: &str = "contents";
 
@@ -99,6 +106,31 @@ fn location(name: ContentName) -> Path {
 
 fn fatal(error: &object_store::Error) -> ContentError {
     ContentError::Fatal { what: chain(error) }
+}
+
+/// A part of a local file, read piece by piece as it is taken; a file that is too short ends early.
+fn pieces(mut file: File, range: Range<u64>) -> ByteStream<'static> {
+    let failed = |error: std::io::Error| ContentError::Unreadable {
+        what: error.to_string(),
+    };
+    let ready = blocking(move || file.seek(SeekFrom::Start(range.start)).map(|_| (file, range)));
+    stream::once(ready)
+        .map_err(failed)
+        .map_ok(move |(file, range)| {
+            let left = range.end.saturating_sub(range.start);
+            stream::try_unfold((file, left), move |(mut file, left)| async move {
+                let work = move || {
+                    let mut piece = Vec::with_capacity(usize::try_from(left.min(READ_BYTES)).unwrap_or_default());
+                    let read = (&mut file).take(left.min(READ_BYTES)).read_to_end(&mut piece)?;
+                    Ok((read, piece, file))
+                };
+                let (read, piece, file) = blocking(work).await.map_err(failed)?;
+                let left = left.saturating_sub(read as u64);
+                Ok((read > 0).then(|| (Bytes::from(piece), (file, left))))
+            })
+        })
+        .try_flatten()
+        .boxed()
 }
 
 fn unreadable(error: object_store::Error) -> ContentError {
@@ -197,7 +229,13 @@ impl ContentStore for ObjectContents {
                 )
                 .await
             {
-                Ok(found) => Ok(found.into_stream().map(|chunk| chunk.map_err(unreadable)).boxed()),
+                Ok(found) => {
+                    let range = found.range.clone();
+                    Ok(match found.payload {
+                        GetResultPayload::File(file, _) => pieces(file, range),
+                        GetResultPayload::Stream(parts) => parts.map(|part| part.map_err(unreadable)).boxed(),
+                    })
+                }
                 Err(error) => {
                     // A range behind the end is an empty answer here, an error there.
                     let found = self.store.head(&place).await.map_err(unreadable)?;
