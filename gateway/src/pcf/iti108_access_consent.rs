@@ -100,12 +100,9 @@ fn unreadable(gate: &Gate, faults: &[hie_consent::fhir::Fault]) -> Response {
 
 fn announce(gate: &Gate, headers: &HeaderMap, created: &Value) -> Response {
     let id = text(created, "id").unwrap_or_default();
-    let version = created.pointer("/meta/versionId").and_then(Value::as_str);
     let base = &gate.settings.fhir_base;
-    let version = version
-        .map(|version| format!("/_history/{}", escape(version)))
-        .unwrap_or_default();
-    let location = format!("{base}/Consent/{}{version}", escape(id));
+    // One version is kept for reading: the address names the resource, not a version.
+    let location = format!("{base}/Consent/{}", escape(id));
     let mut response = crate::fhir::answer(StatusCode::CREATED, created);
     if prefers(headers, "return=minimal") {
         *response.body_mut() = axum::body::Body::empty();
