@@ -46,6 +46,7 @@ use hie_protocol::oprf::key::KeyShare;
 use hie_protocol::registry::Registry;
 use tokio::sync::{mpsc, watch};
 
+use crate::alarm::Alarm;
 use crate::clock::System;
 use crate::config::Config;
 use crate::fault::{Exit, Fault, Outcome, chain};
@@ -97,6 +98,8 @@ pub struct Trade {
     pub random: Arc<dyn Random>,
     /// The node's key.
     pub signer: Key,
+    /// Raised when a store fails.
+    pub alarm: Alarm,
     door: Door,
 }
 
@@ -283,12 +286,15 @@ pub fn trade(home: &Home, config: &Config) -> Outcome<(Trade, watch::Sender<Arc<
     let accounts = Accounts::open(Arc::clone(&kv), Arc::clone(&vault), Arc::clone(&random));
     let accounts = Arc::new(accounts.map_err(broken("The accounts cannot be opened."))?);
     let name = config.node.name.clone();
+    let alarm = Alarm::default();
     let fhir = FhirIntake {
+        alarm: alarm.clone(),
         intake: Arc::clone(&intake),
         organisation: me.clone(),
         name: name.clone(),
     };
     let dicom = DicomIntake {
+        alarm: alarm.clone(),
         intake: Arc::clone(&intake),
         records: records.clone(),
         patients: Arc::clone(&patients),
@@ -316,6 +322,7 @@ pub fn trade(home: &Home, config: &Config) -> Outcome<(Trade, watch::Sender<Arc<
         clock,
         random,
         signer,
+        alarm,
         door,
     };
     Ok((trade, announce))

@@ -1,5 +1,6 @@
 //! The node: command line, configuration, assembly and the desk. It knows everyone and decides nothing.
 
+pub mod alarm;
 pub mod assemble;
 pub mod authority;
 pub mod cli;

@@ -80,9 +80,11 @@ pub fn start(
     std::thread::spawn(move || {
         let _nobody = ended.send(driver.join());
     });
+    let alarm = trade.alarm.clone();
     let why = async move {
         let mut failed = failed;
         tokio::select! {
+            why = alarm.raised() => why,
             Some(why) = failed.recv() => why,
             ended = index => match ended {
                 Ok(Ok(Ok(()))) => std::future::pending().await,

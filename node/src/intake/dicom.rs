@@ -25,6 +25,7 @@ use serde_json::{Map, Value, json};
 
 use super::fhir::imaging_source;
 use super::{Tally, files};
+use crate::alarm::Alarm;
 use crate::fault::{Exit, Fault, Outcome, chain};
 use crate::moment::dicom_date;
 use crate::order::Lines;
@@ -62,6 +63,8 @@ pub enum StoreFault {
 /// What the intake of DICOM needs.
 #[derive(Clone)]
 pub struct DicomIntake {
+    /// Raised when the store fails.
+    pub alarm: Alarm,
     /// The records.
     pub intake: Arc<Intake>,
     /// The same, for reading.
@@ -98,6 +101,14 @@ pub struct StoredFacts {
 impl DicomIntake {
     /// Stores one instance durably. Errors: [`StoreFault`].
     pub async fn store(&self, bytes: Bytes, occasion: &Occasion) -> Result<StoredFacts, StoreFault> {
+        let stored = self.take(bytes, occasion).await;
+        if let Err(StoreFault::Broken(why)) = &stored {
+            self.alarm.raise(why);
+        }
+        stored
+    }
+
+    async fn take(&self, bytes: Bytes, occasion: &Occasion) -> Result<StoredFacts, StoreFault> {
         let read = bytes.clone();
         let work = tokio::task::spawn_blocking(move || {
             let facts = instance::read(&read)?;

@@ -16,6 +16,7 @@ use hie_protocol::vocabulary::{Confidentiality, DocumentClass, Sensitivity};
 use serde_json::{Value, json};
 
 use super::{Tally, files, is_fhir_name};
+use crate::alarm::Alarm;
 use crate::fault::{Exit, Fault, Outcome};
 use crate::moment::read_fhir;
 use crate::order::Lines;
@@ -29,6 +30,8 @@ type Package = (Vec<NewDocument>, Vec<(String, Value)>);
 /// What the intake of FHIR needs.
 #[derive(Clone)]
 pub struct FhirIntake {
+    /// Raised when the store fails.
+    pub alarm: Alarm,
     /// The records.
     pub intake: Arc<Intake>,
     /// This organisation.
@@ -190,7 +193,7 @@ async fn one_patient(
         .map_err(Fault::because(Exit::Failed, "Storing failed.", "Report this."))?;
     let key = match registered {
         Ok(registered) => registered.patient,
-        Err(error) => return refusal_or_failure(&error),
+        Err(error) => return refusal_or_failure(&this.alarm, &error),
     };
     tally.patients = tally.patients.saturating_add(1);
     let name = who.names.first();
@@ -227,23 +230,26 @@ async fn one_patient(
                     *count = count.saturating_add(1);
                 }
             }
-            Err(error) => return refusal_or_failure(&error),
+            Err(error) => return refusal_or_failure(&this.alarm, &error),
         }
     }
     Ok(Ok(()))
 }
 
 /// A refused part goes to the list; a failed store ends the import, which can be run again.
-fn refusal_or_failure<T>(error: &hie_node_core::record::publish::IntakeError) -> Outcome<Result<T, String>> {
+fn refusal_or_failure<T>(
+    alarm: &Alarm,
+    error: &hie_node_core::record::publish::IntakeError,
+) -> Outcome<Result<T, String>> {
     use hie_protocol::refusal::Class;
     match error.class() {
         Class::Invalid | Class::Refused | Class::Misbehaved => Ok(Err(crate::fault::chain(error))),
-        Class::Unavailable | Class::Broken => Err(Fault::new(
-            Exit::Failed,
-            "The store failed.",
-            crate::fault::chain(error),
-            "Mend the store, then run the import again.",
-        )),
+        Class::Unavailable | Class::Broken => {
+            let why = crate::fault::chain(error);
+            alarm.raise(&why);
+            let fix = "Mend the store, then run the import again.";
+            Err(Fault::new(Exit::Failed, "The store failed.", why, fix))
+        }
     }
 }
 
