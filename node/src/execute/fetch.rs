@@ -232,13 +232,19 @@ async fn stream(
             }
         }
     }
-    if done < total {
-        return Err(Fault::new(
-            Exit::Unreachable,
-            "The study broke off.",
-            format!("{done} of {total} instances are here"),
-            "Run the same command again; what is whole is kept.",
-        ));
-    }
+    demand_all(done, total)?;
     Ok(bytes)
+}
+
+/// An answer that ends before the last instance is not a whole study.
+fn demand_all(done: u64, total: u64) -> Outcome<()> {
+    if done >= total {
+        return Ok(());
+    }
+    Err(Fault::new(
+        Exit::Unreachable,
+        "The study broke off.",
+        format!("{done} of {total} instances are here"),
+        "Run the same command again; what is whole is kept.",
+    ))
 }
