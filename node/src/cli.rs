@@ -37,6 +37,7 @@ fn run(arguments: Arguments, output: &Output) -> Result<Exit, Fault> {
             "Check the limits of this user (ulimit -a).",
         ))?;
     let outcome = runtime.block_on(crate::command::run(arguments, output));
-    runtime.shutdown_background();
+    // What still runs holds the store open: let it end before the process does.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(5));
     outcome
 }

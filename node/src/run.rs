@@ -142,9 +142,9 @@ pub async fn serve_until(home: &Home, output: &Output, stop: impl Future<Output 
     }
     listener.shutdown();
     region.peers.shutdown().await;
-    work.stop();
     // The index thread ends with its last command; what it had not synced was never acknowledged.
     let _ended = region.index.stop();
+    work.stop().await;
     let _socket = std::fs::remove_file(home.socket());
     if outcome.is_ok() {
         note(&trade, EventKind::Stopped, "the node stopped in order").await?;

@@ -19,7 +19,7 @@ use hie_protocol::message::{Request, Response};
 use hie_protocol::refusal::Refusal;
 use hie_protocol::registry::Registry;
 use hie_protocol::version::negotiate;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::assemble::{Region, Trade};
@@ -35,6 +35,8 @@ pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 pub const PUBLISH_EVERY: Duration = Duration::from_secs(15);
 /// Pause after a round that could not finish.
 pub const PUBLISH_AGAIN: Duration = Duration::from_secs(2);
+/// Longest wait for the index thread when the node stops.
+pub const INDEX_END: Duration = Duration::from_secs(5);
 /// How often channels are looked at.
 pub const LINKS_EVERY: Duration = Duration::from_millis(500);
 /// Pause after the authority could not be reached.
@@ -43,12 +45,17 @@ pub const REGISTRY_AGAIN: Duration = Duration::from_secs(5);
 /// The workers of a node.
 pub struct Workers {
     tasks: JoinSet<()>,
+    index: watch::Receiver<Option<String>>,
 }
 
 impl Workers {
-    /// Ends them all.
-    pub fn stop(mut self) {
-        self.tasks.abort_all();
+    /// Ends them all, and waits for the index thread to close what it has open.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+        let ended = self.index.wait_for(Option::is_some);
+        if tokio::time::timeout(INDEX_END, ended).await.is_err() {
+            tracing::warn!("the index thread did not end in time");
+        }
     }
 }
 
@@ -76,24 +83,39 @@ pub fn start(
     tasks.spawn(checkpoint(trade.clone(), fail.clone()));
     tasks.spawn(links(region.clone()));
     tasks.spawn(follow_registry(keeper));
-    let (ended, index) = oneshot::channel();
+    // Empty words: the index ended in order.
+    let (ended, index) = watch::channel(None);
     std::thread::spawn(move || {
-        let _nobody = ended.send(driver.join());
+        let words = match driver.join() {
+            Ok(Ok(())) => String::new(),
+            Ok(Err(error)) => format!("the index failed: {}", chain(&error)),
+            Err(_) => "the index thread broke off".to_owned(),
+        };
+        ended.send_replace(Some(words));
     });
-    let alarm = trade.alarm.clone();
+    let (alarm, mut watched) = (trade.alarm.clone(), index.clone());
     let why = async move {
         let mut failed = failed;
         tokio::select! {
             why = alarm.raised() => why,
             Some(why) = failed.recv() => why,
-            ended = index => match ended {
-                Ok(Ok(Ok(()))) => std::future::pending().await,
-                Ok(Ok(Err(error))) => format!("the index failed: {}", chain(&error)),
-                _ => "the index thread broke off".to_owned(),
-            },
+            why = index_failed(&mut watched) => why,
         }
     };
-    Ok((Workers { tasks }, why))
+    Ok((Workers { tasks, index }, why))
+}
+
+/// Resolves when the index failed; never when it ended in order.
+async fn index_failed(ended: &mut watch::Receiver<Option<String>>) -> String {
+    let words = match ended.wait_for(Option::is_some).await {
+        Ok(words) => words.clone().unwrap_or_default(),
+        Err(_) => "the index thread broke off".to_owned(),
+    };
+    if words.is_empty() {
+        std::future::pending().await
+    } else {
+        words
+    }
 }
 
 /// Takes newer registries, from the authority and from members.
