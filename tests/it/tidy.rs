@@ -204,12 +204,17 @@ fn functions(text: &str) -> Vec<(String, usize)> {
     found
 }
 
+/// Measuring programs are no tests: they sample memory and kill at chosen moments, and run on request only.
+fn is_measuring(path: &str) -> bool {
+    path.starts_with("tests/bench/") || path == "tests/src/stage.rs"
+}
+
 #[test]
 fn tests_neither_sleep_nor_hide() {
     for (path, text) in files(".rs") {
         let ignore = ["#[ig", "nore"].concat();
         assert!(!text.contains(&ignore), "{path} hides a test");
-        if is_test_file(&path) {
+        if is_test_file(&path) && !is_measuring(&path) {
             for word in ["thread::sl", "time::sl"] {
                 assert!(
                     !text.contains(&format!("{word}eep(")),
