@@ -386,6 +386,7 @@ impl Authority {
             public: request.public,
             control: request.control.clone(),
             bulk: request.bulk.clone(),
+            relays: Vec::new(),
         };
         let mut roles = invited.roles.clone();
         roles.sort();
@@ -404,6 +405,7 @@ impl Authority {
                 roles: roles.clone(),
                 standing: Standing::Active,
                 phone: invited.phone.clone(),
+                term: 0,
             });
         }
         let dealt = self.state.dealt.iter().any(|(_, org)| *org == invited.org);
@@ -459,7 +461,10 @@ fn first_state(options: RegionOptions, root: &[u8], now: Millis) -> Outcome<Stat
             epoch: 1,
             threshold: options.token_threshold,
             authorities: Vec::new(),
+            resharing: None,
+            beside: None,
         },
+        officers: None,
     };
     let registry = Registry {
         region: options.name,

@@ -124,8 +124,11 @@ pub enum IndexMessage {
     Lookup {
         /// Question id of the sender.
         id: u64,
-        /// At most [`LOOKUP_KEYS_MAX`].
+        /// At most [`LOOKUP_KEYS_MAX`]; exactly one with `after`.
         keys: Vec<IndexKey>,
+        /// Go on behind this record; from version 2.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        after: Option<Cursor>,
     },
     /// Everything the holder has under those keys and may show, tombstones included.
     Found {
@@ -135,7 +138,19 @@ pub enum IndexMessage {
         records: Vec<Vec<SignedRecord>>,
         /// False when the answer was cut at a limit: then it does not count as an answer.
         whole: bool,
+        /// Where to go on when one key was asked and its records did not fit; from version 2.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<Cursor>,
     },
+}
+
+/// A place among the records of one key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Owner.
+    pub owner: OrgId,
+    /// Handle.
+    pub handle: RecordHandle,
 }
 
 /// What became of one record at a holder.

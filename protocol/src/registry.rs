@@ -27,6 +27,8 @@ pub enum MemberRole {
     TokenAuthority,
     /// Cosigns audit checkpoints.
     Witness,
+    /// Carries sealed channels of members that cannot be dialled.
+    Relay,
 }
 
 /// Whether a member takes part.
@@ -35,6 +37,8 @@ pub enum MemberRole {
 pub enum Standing {
     /// Takes part.
     Active,
+    /// Out for now, since that time; what it published stays. A higher [`Member::term`] lets it return.
+    Suspended(Millis),
     /// Out since that time: nothing it signed after it counts.
     Revoked(Millis),
 }
@@ -66,6 +70,9 @@ pub struct NodeEntry {
     pub control: Option<String>,
     /// `host:port` of the bulk lane.
     pub bulk: Option<String>,
+    /// Members with the role [`MemberRole::Relay`] through which the node is reached, sorted; from version 2.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relays: Vec<OrgId>,
 }
 
 /// One organisation.
@@ -85,6 +92,14 @@ pub struct Member {
     pub standing: Standing,
     /// Telephone number for questions, as shown beside a gap.
     pub phone: Option<String>,
+    /// Grows when a suspended member may return: part of the charter, so that officers approve it; from version 2.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub term: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the shape that serde calls")]
+const fn is_zero(value: &u32) -> bool {
+    *value == 0
 }
 
 /// What holds where a patient has recorded no choice.
@@ -130,6 +145,63 @@ pub struct TokenParameters {
     pub threshold: u16,
     /// The authorities.
     pub authorities: Vec<TokenAuthority>,
+    /// A change of the authorities under way; from version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resharing: Option<Resharing>,
+    /// Another key under which records are published too, coming or going; questions use `epoch`. From version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<TokenEpoch>,
+}
+
+/// One key of the oblivious function.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenEpoch {
+    /// Key epoch, part of every PRF input.
+    pub epoch: u32,
+    /// How many authorities must evaluate.
+    pub threshold: u16,
+    /// The authorities.
+    pub authorities: Vec<TokenAuthority>,
+}
+
+/// A change of the authorities of one key: `dealers` pass their shares on to `seats`; the key stays.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resharing {
+    /// Grows with every attempt.
+    pub generation: u32,
+    /// How many of the new authorities must evaluate.
+    pub threshold: u16,
+    /// Indices of the authorities that deal, exactly the threshold in force, sorted.
+    pub dealers: Vec<u16>,
+    /// Who gets which share.
+    pub seats: Vec<ShareSeat>,
+}
+
+/// The place of a member among the token authorities.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShareSeat {
+    /// Index of the share, from 1.
+    pub index: u16,
+    /// The member.
+    pub org: OrgId,
+}
+
+/// Who approves what the region office grants.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Officers {
+    /// How many officers must approve.
+    pub approvals: u8,
+    /// The officers.
+    pub officers: Vec<Officer>,
+}
+
+/// An officer of the region office.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Officer {
+    /// Name as shown.
+    pub name: String,
+    /// Ed25519 key that signs approvals.
+    pub public: PublicKey,
 }
 
 /// What the region decides for all.
@@ -149,6 +221,9 @@ pub struct RegionPolicy {
     pub tombstone_life_ms: u64,
     /// Match tokens.
     pub tokens: TokenParameters,
+    /// Officers whose approval every grant of the region office needs; none: the office alone. From version 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub officers: Option<Officers>,
 }
 
 impl RegionPolicy {

@@ -44,10 +44,12 @@ fn member(last: u8) -> Member {
             public: TestKey::new(last).public(),
             control: Some("a.example:8443".into()),
             bulk: Some("a.example:8444".into()),
+            relays: Vec::new(),
         }],
         roles: vec![MemberRole::IndexHolder, MemberRole::TokenAuthority],
         standing: Standing::Active,
         phone: None,
+        term: 0,
     }
 }
 
@@ -79,7 +81,10 @@ fn registry() -> Registry {
                     org: org(1),
                     point: PublicKey::new([9; 32]),
                 }],
+                resharing: None,
+                beside: None,
             },
+            officers: None,
         },
     }
 }
@@ -261,11 +266,13 @@ fn request_frames() -> [(&'static str, Vec<u8>); 9] {
     let lookup = IndexMessage::Lookup {
         id: 2,
         keys: vec![IndexKey::new([5; 32])],
+        after: None,
     };
     let found = IndexMessage::Found {
         id: 2,
         records: vec![vec![Bytes(vec![1])], vec![]],
         whole: true,
+        next: None,
     };
     let evaluate = Request::Evaluate {
         claim: Bytes(vec![1]),
@@ -500,7 +507,13 @@ fn a_receipt_is_signed_by_its_log() {
 #[test]
 fn lists_over_their_limit_are_refused() {
     let keys = vec![IndexKey::new([5; 32]); 65];
-    let bytes = Request::Index(IndexMessage::Lookup { id: 1, keys }).encode().unwrap();
+    let bytes = Request::Index(IndexMessage::Lookup {
+        id: 1,
+        keys,
+        after: None,
+    })
+    .encode()
+    .unwrap();
     assert!(Request::decode(&bytes).is_err());
 }
 

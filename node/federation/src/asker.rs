@@ -319,7 +319,7 @@ impl Federation {
             let (records, whole) = self.look_up(turn, &keys, &holder);
             self.found(turn, &holder, id, &records, whole);
         } else {
-            turn.send(&holder, IndexMessage::Lookup { id, keys });
+            turn.send(&holder, IndexMessage::Lookup { id, keys, after: None });
         }
     }
 

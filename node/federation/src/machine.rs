@@ -169,11 +169,19 @@ impl Federation {
         match message {
             IndexMessage::Store { id, records } => self.store(turn, from, id, &records),
             IndexMessage::Stored { id, outcomes } => self.stored(turn, from, id, &outcomes),
-            IndexMessage::Lookup { id, keys } => {
+            IndexMessage::Lookup { id, keys, .. } => {
                 let (records, whole) = self.look_up(turn, &keys, from);
-                turn.send(from, IndexMessage::Found { id, records, whole });
+                turn.send(
+                    from,
+                    IndexMessage::Found {
+                        id,
+                        records,
+                        whole,
+                        next: None,
+                    },
+                );
             }
-            IndexMessage::Found { id, records, whole } => self.found(turn, from, id, &records, whole),
+            IndexMessage::Found { id, records, whole, .. } => self.found(turn, from, id, &records, whole),
         }
     }
 

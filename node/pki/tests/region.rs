@@ -95,10 +95,12 @@ impl Region {
                 public: key.public(),
                 control: None,
                 bulk: None,
+                relays: Vec::new(),
             }],
             roles: Vec::new(),
             standing: Standing::Active,
             phone: None,
+            term: 0,
         });
         self.keys.insert(org.to_owned(), key);
         self.identities.insert(org.to_owned(), identity);
@@ -194,6 +196,9 @@ fn policy() -> RegionPolicy {
             epoch: 1,
             threshold: 1,
             authorities: Vec::new(),
+            resharing: None,
+            beside: None,
         },
+        officers: None,
     }
 }

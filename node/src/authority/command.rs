@@ -88,6 +88,7 @@ fn list(dir: &AuthorityDir, output: &Output) -> Outcome<Exit> {
     for member in &authority.state.registry.members {
         let standing = match member.standing {
             Standing::Active => "active",
+            Standing::Suspended(_) => "suspended",
             Standing::Revoked(_) => "revoked",
         };
         let roles: Vec<&str> = member
@@ -97,6 +98,7 @@ fn list(dir: &AuthorityDir, output: &Output) -> Outcome<Exit> {
                 MemberRole::IndexHolder => "index-holder",
                 MemberRole::TokenAuthority => "token-authority",
                 MemberRole::Witness => "witness",
+                MemberRole::Relay => "relay",
             })
             .collect();
         output.data(

@@ -89,6 +89,7 @@ fn registry(org: &OrgId, key: &Key, root: Vec<u8>, crl: Vec<u8>) -> Registry {
         public: key.public(),
         control: Some("127.0.0.1:8443".into()),
         bulk: Some("127.0.0.1:8444".into()),
+relays: Vec::new(),
     };
     let member = Member {
         org: org.clone(),
@@ -98,12 +99,15 @@ fn registry(org: &OrgId, key: &Key, root: Vec<u8>, crl: Vec<u8>) -> Registry {
         roles: Vec::new(),
         standing: Standing::Active,
         phone: None,
+term: 0,
     };
     let tokens = TokenParameters {
         profile: "p1".into(),
         epoch: 1,
         threshold: 1,
         authorities: Vec::new(),
+resharing: None,
+beside: None,
     };
     let policy = RegionPolicy {
         consent: ConsentModel::OptOut,
@@ -113,6 +117,7 @@ fn registry(org: &OrgId, key: &Key, root: Vec<u8>, crl: Vec<u8>) -> Registry {
         record_life_ms: 86_400_000,
         tombstone_life_ms: 864_000_000,
         tokens,
+officers: None,
     };
     Registry {
         region: "Fuzz".into(),

@@ -49,6 +49,7 @@ impl World {
                         id,
                         records,
                         whole: true,
+                        next: None,
                     },
                 );
                 self.tell(
@@ -117,7 +118,9 @@ impl World {
     pub(super) fn tamper(&mut self, from: usize, message: IndexMessage) -> (IndexMessage, bool) {
         let lies = self.climate.liar == Some(from) && !self.calm && self.rng.chance(TAMPER_PERMILLE);
         match message {
-            IndexMessage::Found { id, mut records, whole } if lies && !records.is_empty() => {
+            IndexMessage::Found {
+                id, mut records, whole, ..
+            } if lies && !records.is_empty() => {
                 // The place of a forgery is its own key: the asker's first.
                 let under = records.first().and_then(|first| first.first().cloned());
                 let key = under.and_then(|signed| key_of(&signed)).unwrap_or(self.keys[0]);
@@ -125,7 +128,15 @@ impl World {
                 if let Some(first) = records.first_mut() {
                     first.push(forged);
                 }
-                (IndexMessage::Found { id, records, whole }, true)
+                (
+                    IndexMessage::Found {
+                        id,
+                        records,
+                        whole,
+                        next: None,
+                    },
+                    true,
+                )
             }
             message => (message, false),
         }

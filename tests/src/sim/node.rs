@@ -167,6 +167,7 @@ pub fn member(node: &Node, holder: bool) -> Member {
             public: node.key.public(),
             control: None,
             bulk: None,
+            relays: Vec::new(),
         }],
         roles: if holder {
             vec![MemberRole::IndexHolder]
@@ -175,6 +176,7 @@ pub fn member(node: &Node, holder: bool) -> Member {
         },
         standing: Standing::Active,
         phone: None,
+        term: 0,
     }
 }
 
@@ -205,7 +207,10 @@ pub fn registry(mut members: Vec<Member>, record_life_ms: u64) -> Registry {
                 epoch: 1,
                 threshold: 1,
                 authorities: Vec::new(),
+                resharing: None,
+                beside: None,
             },
+            officers: None,
         },
     }
 }

@@ -312,7 +312,7 @@ impl World {
                 self.plan(done - self.now, Event::Synced { node: at, life });
             }
             Effect::Send { to, message } => {
-                if let IndexMessage::Lookup { id, keys } = &message {
+                if let IndexMessage::Lookup { id, keys, .. } = &message {
                     self.oracle.lookup(cause, at, *id, &to, keys);
                 }
                 self.send(at, &to, message);

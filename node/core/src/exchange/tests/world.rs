@@ -220,10 +220,12 @@ fn registry(keys: &[Arc<Key>], shares: &[KeyShare]) -> Registry {
             public: PublicKey::from_slice(key.0.public_key().as_ref()).unwrap(),
             control: None,
             bulk: None,
+            relays: Vec::new(),
         }],
         roles: vec![MemberRole::IndexHolder, MemberRole::TokenAuthority],
         standing: Standing::Active,
         phone: None,
+        term: 0,
     };
     let authority = |(at, share): (usize, &KeyShare)| TokenAuthority {
         index: share.index(),
@@ -253,7 +255,10 @@ fn registry(keys: &[Arc<Key>], shares: &[KeyShare]) -> Registry {
                 epoch: 1,
                 threshold: 2,
                 authorities: shares.iter().enumerate().map(authority).collect(),
+                resharing: None,
+                beside: None,
             },
+            officers: None,
         },
     };
     registry.check().unwrap();

@@ -103,6 +103,7 @@ fn spec_f_signed_an_asker_takes_no_forgery_and_names_the_forger() {
             id: *id,
             records,
             whole: true,
+            next: None,
         };
         region.input(
             1,
@@ -134,6 +135,7 @@ fn spec_f_once_only_the_holder_that_was_asked_can_answer() {
         id,
         records: vec![Vec::new()],
         whole: true,
+        next: None,
     };
     region.input(
         1,
@@ -175,6 +177,7 @@ fn an_answer_that_does_not_fit_is_misbehaviour() {
                 id,
                 records: Vec::new(),
                 whole: true,
+                next: None,
             },
         },
     );

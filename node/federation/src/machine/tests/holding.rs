@@ -68,6 +68,7 @@ fn look(region: &mut Region, at: usize, asker: usize) -> (Vec<SignedRecord>, boo
     let message = IndexMessage::Lookup {
         id: 6,
         keys: vec![index_key(7)],
+        after: None,
     };
     region.input(
         at,
@@ -80,7 +81,9 @@ fn look(region: &mut Region, at: usize, asker: usize) -> (Vec<SignedRecord>, boo
         .sent
         .iter()
         .find_map(|(_, _, message)| match message {
-            IndexMessage::Found { id: 6, records, whole } => Some((records.concat(), *whole)),
+            IndexMessage::Found {
+                id: 6, records, whole, ..
+            } => Some((records.concat(), *whole)),
             _ => None,
         })
         .unwrap()

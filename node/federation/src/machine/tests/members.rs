@@ -45,6 +45,7 @@ fn spec_f_settled_a_new_holder_is_not_whole_before_everybody_has_announced() {
         let message = IndexMessage::Lookup {
             id: 6,
             keys: vec![index_key(key)],
+            after: None,
         };
         region.input(4, Input::Received { from: org(1), message });
         region

@@ -59,10 +59,12 @@ pub(super) fn member(at: usize) -> Member {
             public,
             control: None,
             bulk: None,
+            relays: Vec::new(),
         }],
         roles: vec![MemberRole::IndexHolder],
         standing: Standing::Active,
         phone: None,
+        term: 0,
     }
 }
 
@@ -90,7 +92,10 @@ pub(super) fn registry(members: &[usize], version: u64) -> Registry {
                 epoch: 1,
                 threshold: 1,
                 authorities: Vec::new(),
+                resharing: None,
+                beside: None,
             },
+            officers: None,
         },
     }
 }
