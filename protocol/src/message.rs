@@ -17,7 +17,7 @@ use crate::id::{
 use crate::record::{ImagingSummary, SignedRecord};
 use crate::refusal::Refusal;
 use crate::sign::DOMAIN_RECEIPT;
-use crate::version::ProtocolVersion;
+use crate::version::{ProtocolVersion, V1, V2, VERSIONS_MAX};
 use crate::vocabulary::{Confidentiality, DocumentClass, Purpose, Sensitivity};
 
 /// Most records in one store message.
@@ -374,7 +374,7 @@ trait Limits {
 impl Limits for Request {
     fn within_limits(&self) -> bool {
         match self {
-            Self::Hello { versions, .. } => versions.len() <= 16,
+            Self::Hello { versions, .. } => versions.len() <= VERSIONS_MAX,
             Self::Index(message) => message.within_limits(),
             Self::Evaluate { blinded, .. } => blinded.len() <= 64,
             Self::Open(open) => open.handles.len() <= 64 && open.documents.len() <= GRANTS_MAX,
@@ -415,6 +415,32 @@ impl Request {
     /// Reads a frame and checks every list against its limit. Errors: [`FrameError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
         limited(bytes)
+    }
+}
+
+impl Request {
+    /// The first version that knows this message: it goes to no node that speaks an older one.
+    #[must_use]
+    pub const fn since(&self) -> ProtocolVersion {
+        match self {
+            Self::Index(message) => message.since(),
+            Self::Hello { .. }
+            | Self::Registry { .. }
+            | Self::RegistryPush { .. }
+            | Self::Evaluate { .. }
+            | Self::Open(_) => V1,
+        }
+    }
+}
+
+impl IndexMessage {
+    /// The first version that knows this message.
+    #[must_use]
+    pub const fn since(&self) -> ProtocolVersion {
+        match self {
+            Self::Lookup { after: Some(_), .. } | Self::Found { next: Some(_), .. } => V2,
+            Self::Store { .. } | Self::Stored { .. } | Self::Lookup { .. } | Self::Found { .. } => V1,
+        }
     }
 }
 
