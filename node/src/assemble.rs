@@ -34,6 +34,7 @@ use hie_node_core::vault::{Kek, Vault};
 use hie_node_peer::handle::{InboundRequest, PeerConfig, Peers};
 use hie_node_peer::lane::client::Lane as LaneClient;
 use hie_node_peer::lane::server::LaneListener;
+use hie_node_peer::lane::substream;
 use hie_node_peer::trust::Trust;
 use hie_node_pki::identity::{IdentityCell, NodeIdentity};
 use hie_node_pki::key::Key;
@@ -130,8 +131,8 @@ pub struct Region {
 pub struct Running {
     /// Requests of other nodes.
     pub inbound: mpsc::Receiver<InboundRequest>,
-    /// Bulk lane.
-    pub listener: LaneListener,
+    /// Bulk lane; none when the node only dials out.
+    pub listener: Option<LaneListener>,
     /// The index's own thread.
     pub driver: JoinHandle<Result<(), IndexError>>,
 }
@@ -399,17 +400,19 @@ pub async fn region(
         Arc::new(MembershipCell::new(members)),
         Arc::new(System),
     );
-    let listen = Some(config.peers.control);
+    let listen = (!config.peers.outbound_only).then_some(config.peers.control);
     let (peers, inbound) = Peers::start(PeerConfig {
         listen,
         trust: Arc::clone(&trust),
         keep_connected: true,
+        versions: config.peers.spoken(),
     })
     .await
     .map_err(failed("The control channel cannot be opened."))?;
     let wire: Arc<dyn Wire> = Arc::new(WirePort::new(peers.clone(), trade.registry.clone()));
-    let lanes = LaneClient::new(Arc::clone(&trust)).map_err(failed("The bulk lane cannot be prepared."))?;
-    let lanes = Arc::new(LanesPort::new(lanes, trade.registry.clone()));
+    let lanes = LaneClient::new(Arc::clone(&trust), Some(peers.clone()))
+        .map_err(failed("The bulk lane cannot be prepared."))?;
+    let lanes = Arc::new(LanesPort::new(lanes, peers.clone(), trade.registry.clone()));
     let node_signer = Arc::clone(&trade.custodian.signer);
     let sequencer = Sequencer::open(Arc::clone(&trade.kv)).map_err(failed("The sequences cannot be read."))?;
     let sequencer = Arc::new(sequencer);
@@ -478,9 +481,15 @@ pub async fn region(
     let gate = ClaimGate::new(trade.me.clone(), trade.registry.clone(), Arc::clone(&trade.clock));
     let server = Arc::new(Server::new(trade.custodian.clone(), gate, authority, index.clone()));
     let lane = Arc::new(LanePort(Lane::new(trade.custodian.clone(), trade.door.clone())));
-    let listener = LaneListener::start(config.peers.bulk, trust, lane)
-        .await
-        .map_err(failed("The bulk lane cannot be opened."))?;
+    substream::start(&peers, Arc::clone(&lane) as _);
+    let listener = match config.peers.outbound_only {
+        true => None,
+        false => Some(
+            LaneListener::start(config.peers.bulk, trust, lane)
+                .await
+                .map_err(failed("The bulk lane cannot be opened."))?,
+        ),
+    };
     let fanout = Fanout::new(finder.clone(), trade.custodian.clone(), wire, claims);
     let retriever = Retriever::new(
         trade.me.clone(),

@@ -105,6 +105,9 @@ pub struct Requested {
     pub control: Option<String>,
     /// Bulk lane.
     pub bulk: Option<String>,
+    /// Members through which the node is reached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relays: Vec<OrgId>,
     /// Decision.
     pub decision: Decision,
 }
@@ -386,7 +389,7 @@ impl Authority {
             public: request.public,
             control: request.control.clone(),
             bulk: request.bulk.clone(),
-            relays: Vec::new(),
+            relays: sorted(&request.relays),
         };
         let mut roles = invited.roles.clone();
         roles.sort();
@@ -428,6 +431,14 @@ impl Authority {
             }
         }
     }
+}
+
+/// Organisations in their order, once each.
+fn sorted(orgs: &[OrgId]) -> Vec<OrgId> {
+    let mut orgs = orgs.to_vec();
+    orgs.sort();
+    orgs.dedup();
+    orgs
 }
 
 /// The state of a region without members.

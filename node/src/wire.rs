@@ -16,6 +16,7 @@ use hie_protocol::id::{NodeKey, OrgId};
 use hie_protocol::message::{Request, Response};
 use hie_protocol::refusal::Refusal;
 use hie_protocol::retrieval::Ask;
+use hie_protocol::version::UNGREETED;
 use tokio::sync::mpsc;
 
 /// Deadline of one request on the control channel.
@@ -27,9 +28,11 @@ fn failure(failure: &PeerFailure) -> WireFailure {
     match failure {
         PeerFailure::TimedOut => WireFailure::TimedOut,
         PeerFailure::Misbehaved(_) | PeerFailure::TooLarge => WireFailure::Misbehaved,
-        PeerFailure::Unreachable { .. } | PeerFailure::Refused(_) | PeerFailure::Closed | PeerFailure::Crowded => {
-            WireFailure::Unreachable
-        }
+        PeerFailure::Unreachable { .. }
+        | PeerFailure::Refused(_)
+        | PeerFailure::Closed
+        | PeerFailure::Version
+        | PeerFailure::Crowded => WireFailure::Unreachable,
     }
 }
 
@@ -60,9 +63,14 @@ impl Wire for WirePort {
     fn send(&self, org: OrgId, request: Request) -> BoxFuture<'static, Result<Response, WireFailure>> {
         let (peers, nodes) = (self.peers.clone(), nodes(&self.registry, &org));
         async move {
-            let frame = request.encode().map_err(|_| WireFailure::Misbehaved)?;
+            let (frame, since) = (request.encode().map_err(|_| WireFailure::Misbehaved)?, request.since());
             let mut last = WireFailure::Unreachable;
-            for node in nodes {
+            for node in peers.preferred(nodes) {
+                // A message of a later version goes to nobody who has not said that it speaks it.
+                if since > UNGREETED && peers.version(&node).is_none_or(|version| version < since) {
+                    tracing::debug!(%org, version = since.0, "a message is too new for a node");
+                    continue;
+                }
                 match peers.request(node, frame.clone(), REQUEST_DEADLINE).await {
                     Ok(bytes) => return Response::decode(&bytes).map_err(|_| WireFailure::Misbehaved),
                     Err(error) => {
@@ -80,14 +88,15 @@ impl Wire for WirePort {
 /// Asks to organisations over the bulk lane.
 pub struct LanesPort {
     lane: LaneClient,
+    peers: Peers,
     registry: RegistryView,
 }
 
 impl LanesPort {
     /// Over the bulk lane.
     #[must_use]
-    pub const fn new(lane: LaneClient, registry: RegistryView) -> Self {
-        Self { lane, registry }
+    pub const fn new(lane: LaneClient, peers: Peers, registry: RegistryView) -> Self {
+        Self { lane, peers, registry }
     }
 }
 
@@ -114,7 +123,8 @@ fn frames(lane: LaneStream) -> Frames {
 
 impl Lanes for LanesPort {
     fn ask(&self, org: OrgId, ask: Ask) -> BoxFuture<'static, Result<Frames, WireFailure>> {
-        let (lane, nodes) = (self.lane.clone(), nodes(&self.registry, &org));
+        let nodes = self.peers.preferred(nodes(&self.registry, &org));
+        let lane = self.lane.clone();
         async move {
             let mut last = WireFailure::Unreachable;
             for node in nodes {

@@ -18,7 +18,6 @@ use hie_protocol::id::OrgId;
 use hie_protocol::message::{Request, Response};
 use hie_protocol::refusal::Refusal;
 use hie_protocol::registry::Registry;
-use hie_protocol::version::negotiate;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -242,14 +241,6 @@ async fn respond(keeper: &Keeper, inbound: &InboundRequest) -> Response {
     };
     let held = Arc::clone(&keeper.trade.registry.borrow());
     match request {
-        Request::Hello { versions, .. } => match negotiate(&versions) {
-            Some(version) => Response::Hello {
-                version,
-                registry: held.version,
-                clock: keeper.trade.clock.now(),
-            },
-            None => Response::Refused(Refusal::Version),
-        },
         Request::Registry { have } => {
             let signed = if held.version > have {
                 std::fs::read(keeper.home.registry()).ok().map(Bytes)

@@ -194,9 +194,7 @@ impl InFlight {
         }
         let longest = Duration::from_millis(PAUSE_MS_MAX);
         let one = used.requests.take(1, longest, now)?;
-        let flow = used
-            .flow
-            .take(u32::try_from(bytes).unwrap_or(u32::MAX), longest, now)?;
+        let flow = used.flow.take(u32::try_from(bytes).unwrap_or(u32::MAX), longest, now)?;
         used.bytes = total;
         drop(book);
         self.bytes = bytes;
@@ -283,7 +281,7 @@ mod tests {
     #[test]
     fn spec_p_budget_a_fast_member_waits_and_a_much_too_fast_one_is_refused() {
         let (budgets, now) = (Budgets::default(), Instant::now());
-        let mut ask = |now| budgets.enter(&org(1), now).unwrap().announce(10, now);
+        let ask = |now| budgets.enter(&org(1), now).unwrap().announce(10, now);
         for _ in 0..REQUESTS_BURST {
             assert_eq!(ask(now), Some(Duration::ZERO));
         }

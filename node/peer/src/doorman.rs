@@ -186,12 +186,7 @@ impl Doorman {
             frame,
             reply,
         };
-        let plain = |refusal| {
-            Some(Stop {
-                refusal,
-                offence: None,
-            })
-        };
+        let plain = |refusal| Some(Stop { refusal, offence: None });
         self.inbound.try_send(request).map_err(|_| plain(Refusal::Busy))?;
         let limit = Duration::from_millis(DEADLINE_MS_MAX);
         let answer = tokio::time::timeout(limit, answer).await;

@@ -64,8 +64,13 @@ mod tests {
     #[test]
     fn spec_p_budget_one_address_leaves_room_for_others() {
         let gate = Gate::default();
-        let (one, two) = ("/ip4/10.0.0.1/tcp/1".parse().unwrap(), "/ip4/10.0.0.2/tcp/1".parse().unwrap());
-        let held: Vec<_> = (0..HANDSHAKES_PER_ADDRESS_MAX).map(|_| gate.enter(&one).unwrap()).collect();
+        let (one, two) = (
+            "/ip4/10.0.0.1/tcp/1".parse().unwrap(),
+            "/ip4/10.0.0.2/tcp/1".parse().unwrap(),
+        );
+        let held: Vec<_> = (0..HANDSHAKES_PER_ADDRESS_MAX)
+            .map(|_| gate.enter(&one).unwrap())
+            .collect();
         assert!(gate.enter(&one).is_none());
         assert!(gate.enter(&two).is_some());
         drop(held);

@@ -34,12 +34,10 @@ impl Greeter {
     pub(crate) async fn greet(self, node: NodeKey, stream: oneshot::Receiver<Result<Stream, PeerFailure>>) -> Greeting {
         let limit = Duration::from_millis(GREET_MS_MAX);
         let heard = tokio::time::timeout(limit, self.heard(node, stream)).await;
-        let greeting = heard
-            .unwrap_or(Err(PeerFailure::TimedOut))
-            .unwrap_or_else(|failure| {
-                tracing::info!(%node, %failure, "a greeting was not answered");
-                Greeting::Speaks(V1)
-            });
+        let greeting = heard.unwrap_or(Err(PeerFailure::TimedOut)).unwrap_or_else(|failure| {
+            tracing::info!(%node, %failure, "a greeting was not answered");
+            Greeting::Speaks(V1)
+        });
         match greeting {
             Greeting::Speaks(version) if !self.versions.contains(&version) => Greeting::Nothing,
             other => other,

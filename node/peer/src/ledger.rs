@@ -159,6 +159,13 @@ mod tests {
         assert_eq!(ledger.due(Millis(3 + 2 * REPORT_MS_MIN)), []);
         ledger.count(&org, Offence::Slow, Millis(9));
         assert_eq!(ledger.counts().len(), 2);
-        assert_eq!(ledger.counts().first(), Some(&Count { offence: Offence::Slow, times: 1, ..count(1, 9) }));
+        assert_eq!(
+            ledger.counts().first(),
+            Some(&Count {
+                offence: Offence::Slow,
+                times: 1,
+                ..count(1, 9)
+            })
+        );
     }
 }

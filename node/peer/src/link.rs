@@ -257,7 +257,11 @@ mod tests {
         for (tries, jitter) in [(0, 0), (0, JITTER_MAX), (20, 0), (20, JITTER_MAX)] {
             let mut link = Link::default();
             (0..=tries).for_each(|_| link.failed(UNREACHABLE, Millis(1), start, jitter));
-            pauses.push((0..=BACK_OFF_MS_MAX).find(|ms| link.due(start + Duration::from_millis(*ms))).unwrap());
+            pauses.push(
+                (0..=BACK_OFF_MS_MAX)
+                    .find(|ms| link.due(start + Duration::from_millis(*ms)))
+                    .unwrap(),
+            );
         }
         assert_eq!(pauses, [250, 125, BACK_OFF_MS_MAX, BACK_OFF_MS_MAX / 2]);
     }

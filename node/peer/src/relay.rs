@@ -11,8 +11,8 @@ use std::time::Duration;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId, relay};
 
-use hie_protocol::id::{NodeKey, OrgId};
 use hie_node_pki::membership::Membership;
+use hie_protocol::id::{NodeKey, OrgId};
 
 use crate::trust::peer_id;
 
@@ -100,7 +100,10 @@ mod tests {
         let shown = |address| named(address).map(|address| address.to_string());
         assert_eq!(shown("10.0.0.1:8443").as_deref(), Some("/ip4/10.0.0.1/tcp/8443"));
         assert_eq!(shown("[::1]:1").as_deref(), Some("/ip6/::1/tcp/1"));
-        assert_eq!(shown("relay.example:8443").as_deref(), Some("/dns/relay.example/tcp/8443"));
+        assert_eq!(
+            shown("relay.example:8443").as_deref(),
+            Some("/dns/relay.example/tcp/8443")
+        );
         assert_eq!(shown("relay.example"), None);
         assert_eq!(shown("relay.example:x"), None);
     }

@@ -239,7 +239,11 @@ impl Task {
             Command::Resolved { node, addresses } => self.dial(node, addresses),
             Command::Greeted { node, life, greeting } => {
                 self.board.greeted(node, greeting);
-                let waiting = self.links.entry(node).or_default().greeted(life, greeting, Instant::now());
+                let waiting = self
+                    .links
+                    .entry(node)
+                    .or_default()
+                    .greeted(life, greeting, Instant::now());
                 waiting.into_iter().for_each(|one| self.open(node, one));
             }
             Command::Updated => self.forget(),
@@ -374,7 +378,10 @@ impl Task {
         for (node, known) in membership.active().filter(|(node, _)| **node != own) {
             let link = self.links.entry(*node).or_default();
             let again = Duration::from_millis(GREET_AGAIN_MS);
-            if link.greeted_at.is_some_and(|at| now.saturating_duration_since(at) >= again) {
+            if link
+                .greeted_at
+                .is_some_and(|at| now.saturating_duration_since(at) >= again)
+            {
                 link.greeted_at = Some(now);
                 greet.push(*node);
             }

@@ -21,10 +21,7 @@ pub(crate) enum ChannelError {
     Upgrade(UpgradeError),
 }
 
-pub(crate) fn transport(
-    circuits: relay::client::Transport,
-    upgrade: NodeUpgrade,
-) -> Boxed<(PeerId, StreamMuxerBox)> {
+pub(crate) fn transport(circuits: relay::client::Transport, upgrade: NodeUpgrade) -> Boxed<(PeerId, StreamMuxerBox)> {
     let gate = Gate::default();
     let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
     OrTransport::new(circuits, tcp)
@@ -43,12 +40,7 @@ pub(crate) fn transport(
             let name = peer_id(&peer.node()).ok_or(UpgradeError::TimedOut)?;
             Ok::<_, UpgradeError>((name, muxer))
         })
-        .map_err(|error| {
-            error.either(
-                |error| ChannelError::Connection(Box::new(error)),
-                ChannelError::Upgrade,
-            )
-        })
+        .map_err(|error| error.either(|error| ChannelError::Connection(Box::new(error)), ChannelError::Upgrade))
         .boxed()
 }
 

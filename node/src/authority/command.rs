@@ -151,6 +151,7 @@ pub fn invite(invite: Invite, output: &Output) -> Outcome<Exit> {
                 MemberRoleArgument::IndexHolder => MemberRole::IndexHolder,
                 MemberRoleArgument::TokenAuthority => MemberRole::TokenAuthority,
                 MemberRoleArgument::Witness => MemberRole::Witness,
+                MemberRoleArgument::Relay => MemberRole::Relay,
             })
             .collect(),
         phone: invite.phone,

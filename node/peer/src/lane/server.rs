@@ -186,7 +186,6 @@ impl Service {
         let (peer, channel) = settled.map_err(Refused::Theirs)?;
         Ok((peer, channel.guard(stream)))
     }
-
 }
 
 /// One ask after the other, until the asker closes or rests too long. Errors: every [`WireError`].
