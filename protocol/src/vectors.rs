@@ -13,7 +13,7 @@ use crate::id::{
 };
 use crate::message::{
     Coding, Demographics, DocumentMeta, Grant, IndexMessage, MatchGrade, Obligation, Open, Opened, PersonAddress,
-    PersonIdentifier, PersonName, Receipt, Request, Response, StoreOutcome,
+    PersonIdentifier, PersonName, Receipt, Request, Response, SecretBytes, StoreOutcome,
 };
 use crate::record::{
     ImagingSummary, IndexRecord, Label, LocatorSecret, PointerSecret, RecordContent, RecordError, VerifiedRecord,
@@ -278,6 +278,7 @@ fn request_frames() -> [(&'static str, Vec<u8>); 9] {
         claim: Bytes(vec![1]),
         epoch: 1,
         blinded: vec![PublicKey::new([9; 32])],
+        share: None,
     };
     let open = Open {
         claim: Bytes(vec![1]),
@@ -317,6 +318,29 @@ fn response_frames() -> [(&'static str, Vec<u8>); 6] {
         ("response evaluated", response(evaluated)),
         ("response opened", response(Response::Opened(Box::new(opened())))),
         ("response refused", response(Response::Refused(Refusal::NothingHere))),
+    ]
+}
+
+/// Frames of version 2 about the token key.
+fn token_frames() -> [(&'static str, Vec<u8>); 3] {
+    let evaluate = Request::Evaluate {
+        claim: Bytes(vec![1]),
+        epoch: 1,
+        blinded: vec![PublicKey::new([9; 32])],
+        share: Some(7),
+    };
+    let reshare = Request::Reshare {
+        epoch: 1,
+        generation: 2,
+    };
+    let reshared = Response::Reshared {
+        commitments: vec![PublicKey::new([9; 32]), PublicKey::new([10; 32])],
+        share: SecretBytes(vec![3; 32]),
+    };
+    [
+        ("request evaluate v2", request(evaluate)),
+        ("request reshare v2", request(reshare)),
+        ("response reshared v2", response(reshared)),
     ]
 }
 
@@ -377,6 +401,7 @@ fn frames() -> BTreeMap<&'static str, Vec<u8>> {
     request_frames()
         .into_iter()
         .chain(response_frames())
+        .chain(token_frames())
         .chain(lane_frames())
         .chain(sealed_and_signed())
         .collect()
