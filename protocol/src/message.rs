@@ -14,6 +14,7 @@ use crate::id::{
     ConsentEpoch, ContentHash, Correlation, DocumentId, IndexKey, Millis, OrgId, PublicKey, RecordHandle, Sequence,
     SetHash, Ticket, TreeHash,
 };
+use crate::oprf::{EVALUATE_BATCH_MAX, SHARES_MAX};
 use crate::record::{ImagingSummary, SignedRecord};
 use crate::refusal::Refusal;
 use crate::sign::DOMAIN_RECEIPT;
@@ -74,6 +75,16 @@ pub enum Request {
         epoch: u32,
         /// Blinded elements.
         blinded: Vec<PublicKey>,
+        /// Index of the share that is meant, while the key has two sharings; from version 2.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        share: Option<u16>,
+    },
+    /// A seat asks a dealer for its part of a resharing; from version 2.
+    Reshare {
+        /// Key epoch.
+        epoch: u32,
+        /// Generation of the resharing in the registry.
+        generation: u32,
     },
     /// Asks a custodian to open a patient's record.
     Open(Box<Open>),
@@ -110,6 +121,13 @@ pub enum Response {
     },
     /// Answer to `Open`.
     Opened(Box<Opened>),
+    /// A dealer's part for the seat that asked; from version 2.
+    Reshared {
+        /// Commitments to the coefficients of the dealer's polynomial.
+        commitments: Vec<PublicKey>,
+        /// Value of the polynomial at the seat: a scalar, 32 bytes.
+        share: SecretBytes,
+    },
     /// A refusal.
     Refused(Refusal),
 }
@@ -502,6 +520,17 @@ impl Receipt {
     }
 }
 
+/// Bytes that are wiped when dropped and that `Debug` does not show.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretBytes(#[serde(with = "crate::bytes")] pub Vec<u8>);
+
+impl Drop for SecretBytes {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.0);
+    }
+}
+
 /// Largest number of entries that any list of a message may have, checked after decoding.
 trait Limits {
     fn within_limits(&self) -> bool;
@@ -512,9 +541,9 @@ impl Limits for Request {
         match self {
             Self::Hello { versions, .. } => versions.len() <= 16,
             Self::Index(message) => message.within_limits(),
-            Self::Evaluate { blinded, .. } => blinded.len() <= 64,
+            Self::Evaluate { blinded, .. } => blinded.len() <= EVALUATE_BATCH_MAX,
             Self::Open(open) => open.handles.len() <= 64 && open.documents.len() <= GRANTS_MAX,
-            Self::Registry { .. } | Self::RegistryPush { .. } => true,
+            Self::Registry { .. } | Self::RegistryPush { .. } | Self::Reshare { .. } => true,
         }
     }
 }
@@ -556,8 +585,11 @@ impl Limits for IndexMessage {
 impl Limits for Response {
     fn within_limits(&self) -> bool {
         match self {
-            Self::Evaluated { elements, .. } => elements.len() <= 64,
+            Self::Evaluated { elements, .. } => elements.len() <= EVALUATE_BATCH_MAX,
             Self::Opened(opened) => opened.grants.len() <= GRANTS_MAX,
+            Self::Reshared { commitments, share } => {
+                commitments.len() <= usize::from(SHARES_MAX) && share.0.len() == 32
+            }
             _ => true,
         }
     }
@@ -609,6 +641,7 @@ macro_rules! hidden_debug {
 }
 
 hidden_debug!(
+    SecretBytes,
     Demographics,
     PersonName,
     PersonIdentifier,

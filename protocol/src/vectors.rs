@@ -14,8 +14,8 @@ use crate::id::{
 };
 use crate::message::{
     Coding, Comparison, Cursor, Demographics, DocumentMeta, Grant, IndexMessage, MatchGrade, Obligation, Open, Opened,
-    PersonAddress, PersonIdentifier, PersonName, Place, RangeDigest, Receipt, RecordVersion, Request, Response, Seen,
-    StoreOutcome,
+    PersonAddress, PersonIdentifier, PersonName, Place, RangeDigest, Receipt, RecordVersion, Request, Response,
+    SecretBytes, Seen, StoreOutcome,
 };
 use crate::record::{
     ImagingSummary, IndexRecord, Label, LocatorSecret, PointerSecret, RecordContent, RecordError, VerifiedRecord,
@@ -296,6 +296,7 @@ fn request_frames() -> [(&'static str, Vec<u8>); 9] {
         claim: Bytes(vec![1]),
         epoch: 1,
         blinded: vec![PublicKey::new([9; 32])],
+        share: None,
     };
     let open = Open {
         claim: Bytes(vec![1]),
@@ -413,6 +414,29 @@ fn response_frames() -> [(&'static str, Vec<u8>); 6] {
     ]
 }
 
+/// Frames of version 2 about the token key.
+fn token_frames() -> [(&'static str, Vec<u8>); 3] {
+    let evaluate = Request::Evaluate {
+        claim: Bytes(vec![1]),
+        epoch: 1,
+        blinded: vec![PublicKey::new([9; 32])],
+        share: Some(7),
+    };
+    let reshare = Request::Reshare {
+        epoch: 1,
+        generation: 2,
+    };
+    let reshared = Response::Reshared {
+        commitments: vec![PublicKey::new([9; 32]), PublicKey::new([10; 32])],
+        share: SecretBytes(vec![3; 32]),
+    };
+    [
+        ("request evaluate v2", request(evaluate)),
+        ("request reshare v2", request(reshare)),
+        ("response reshared v2", response(reshared)),
+    ]
+}
+
 fn lane_frames() -> [(&'static str, Vec<u8>); 3] {
     let ask = Ask {
         ticket: Ticket::new([5; 32]),
@@ -472,6 +496,7 @@ fn frames() -> BTreeMap<&'static str, Vec<u8>> {
         .into_iter()
         .chain(index_frames())
         .chain(response_frames())
+        .chain(token_frames())
         .chain(lane_frames())
         .chain(sealed_and_signed())
         .collect()
