@@ -31,10 +31,12 @@ use hie_node_core::record::entry::Records;
 use hie_node_core::record::publish::Intake;
 use hie_node_core::record::release::Door;
 use hie_node_core::vault::{Kek, Vault};
+use hie_node_federation::port::Misbehaviour;
 use hie_node_peer::handle::{InboundRequest, PeerConfig, Peers};
 use hie_node_peer::lane::client::Lane as LaneClient;
 use hie_node_peer::lane::server::LaneListener;
 use hie_node_peer::lane::substream;
+use hie_node_peer::ledger::{Ledger, Offence};
 use hie_node_peer::trust::Trust;
 use hie_node_pki::identity::{IdentityCell, NodeIdentity};
 use hie_node_pki::key::Key;
@@ -345,6 +347,17 @@ fn resolver(view: RegistryView) -> impl Fn(&str) -> Option<OrgId> + Send + Sync 
     }
 }
 
+/// Counts what the index says of members.
+fn notice(ledger: Ledger) -> driver::Notice {
+    Arc::new(move |org, what| {
+        let offence = match what {
+            Misbehaviour::Forged => Offence::Forged,
+            _ => Offence::Unasked,
+        };
+        ledger.count(org, offence, System.now());
+    })
+}
+
 /// Certificate and key as joined.
 pub fn identity(home: &Home, signer: &Key) -> Outcome<NodeIdentity> {
     let fix = "Run `hie join` again with a new invitation.";
@@ -425,6 +438,7 @@ pub async fn region(
         clock: Arc::clone(&trade.clock),
         wire: Arc::clone(&wire),
         runtime: tokio::runtime::Handle::current(),
+        notice: notice(peers.ledger().clone()),
     };
     let (index_driver, index) = Driver::new(parts, &*trade.random).map_err(failed("The index cannot be restored."))?;
     let driver = std::thread::Builder::new()
@@ -480,7 +494,10 @@ pub async fn region(
     };
     let gate = ClaimGate::new(trade.me.clone(), trade.registry.clone(), Arc::clone(&trade.clock));
     let server = Arc::new(Server::new(trade.custodian.clone(), gate, authority, index.clone()));
-    let lane = Arc::new(LanePort(Lane::new(trade.custodian.clone(), trade.door.clone())));
+    let lane = Arc::new(LanePort::new(
+        Lane::new(trade.custodian.clone(), trade.door.clone()),
+        peers.ledger().clone(),
+    ));
     substream::start(&peers, Arc::clone(&lane) as _);
     let listener = match config.peers.outbound_only {
         true => None,

@@ -15,10 +15,9 @@ use hie_node_peer::handle::InboundRequest;
 use hie_node_pki::membership::Membership as MemberCertificates;
 use hie_protocol::bytes::Bytes;
 use hie_protocol::id::OrgId;
-use hie_protocol::message::{Request, Response};
-use hie_protocol::refusal::Refusal;
+use hie_protocol::message::Request;
 use hie_protocol::registry::Registry;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::assemble::{Region, Trade};
@@ -26,8 +25,9 @@ use crate::fault::{Outcome, chain};
 use crate::home::{Home, write_private};
 use crate::join::{Membership, authority_client, newer_registry, root_public};
 
-/// Requests of other nodes handled at the same time.
-pub const INBOUND_MAX: usize = 256;
+mod conduct;
+mod inbound;
+
 /// Longest time between two checkpoints of the audit log.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 /// Longest time between two rounds of publication.
@@ -64,7 +64,7 @@ pub fn start(
     trade: &Trade,
     region: &Region,
     membership: &Membership,
-    inbound: mpsc::Receiver<InboundRequest>,
+    requests: mpsc::Receiver<InboundRequest>,
     driver: JoinHandle<Result<(), IndexError>>,
 ) -> Outcome<(Workers, impl Future<Output = String> + use<>)> {
     let (fail, failed) = mpsc::channel::<String>(8);
@@ -77,7 +77,8 @@ pub fn start(
         authority: membership.authority.clone(),
         taking: tokio::sync::Mutex::new(()),
     });
-    tasks.spawn(answer(Arc::clone(&keeper), inbound));
+    tasks.spawn(inbound::answer(Arc::clone(&keeper), requests));
+    tasks.spawn(conduct::report(trade.clone(), region.clone()));
     tasks.spawn(publish(region.clone(), fail.clone()));
     tasks.spawn(checkpoint(trade.clone(), fail.clone()));
     tasks.spawn(links(region.clone()));
@@ -207,56 +208,6 @@ async fn follow_registry(keeper: Arc<Keeper>) {
                 tokio::time::sleep(REGISTRY_AGAIN).await;
             }
         }
-    }
-}
-
-/// Answers other nodes.
-async fn answer(keeper: Arc<Keeper>, mut inbound: mpsc::Receiver<InboundRequest>) {
-    let slots = Arc::new(Semaphore::new(INBOUND_MAX));
-    while let Some(request) = inbound.recv().await {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-            return;
-        };
-        let keeper = Arc::clone(&keeper);
-        tokio::spawn(async move {
-            let response = respond(&keeper, &request).await;
-            match response.encode() {
-                Ok(frame) => {
-                    let _gone = request.reply.send(frame);
-                }
-                Err(error) => tracing::error!(%error, "an answer cannot be encoded"),
-            }
-            drop(slot);
-        });
-    }
-}
-
-async fn respond(keeper: &Keeper, inbound: &InboundRequest) -> Response {
-    let request = match Request::decode(&inbound.frame) {
-        Ok(request) => request,
-        Err(error) => {
-            tracing::warn!(org = %inbound.org, %error, "a malformed request");
-            return Response::Refused(Refusal::Malformed);
-        }
-    };
-    let held = Arc::clone(&keeper.trade.registry.borrow());
-    match request {
-        Request::Registry { have } => {
-            let signed = if held.version > have {
-                std::fs::read(keeper.home.registry()).ok().map(Bytes)
-            } else {
-                None
-            };
-            Response::Registry { signed }
-        }
-        Request::RegistryPush { signed } => match keeper.take(&signed.0).await {
-            Ok(_) => Response::Taken,
-            Err(why) => {
-                tracing::warn!(org = %inbound.org, %why, "a registry was refused");
-                Response::Refused(Refusal::Malformed)
-            }
-        },
-        other => keeper.region.server.answer(inbound.from, other).await,
     }
 }
 

@@ -12,7 +12,7 @@ use hie_node_pki::membership::Membership;
 use hie_node_pki::refusal::CertificateRefusal;
 use hie_protocol::cbor::FRAME_BYTES_MAX;
 use hie_protocol::id::{Millis, NodeKey, OrgId};
-use hie_protocol::version::ProtocolVersion;
+use hie_protocol::version::{ProtocolVersion, UNGREETED};
 
 use crate::board::{Board, ClockSample};
 use crate::budget::STREAMS_OF_ALL_MAX;
@@ -210,6 +210,19 @@ impl Peers {
     ///
     /// Errors: every [`PeerFailure`]. While the node is backing off after failed dials this fails at once.
     pub async fn request(&self, node: NodeKey, frame: Vec<u8>, deadline: Duration) -> Result<Vec<u8>, PeerFailure> {
+        self.request_since(node, frame, UNGREETED, deadline).await
+    }
+
+    /// The same for a frame that `since` brought: it goes only to a node that speaks that version or a later one.
+    ///
+    /// Errors: as [`Self::request`]; [`PeerFailure::Version`] when the node speaks an older one.
+    pub async fn request_since(
+        &self,
+        node: NodeKey,
+        frame: Vec<u8>,
+        since: ProtocolVersion,
+        deadline: Duration,
+    ) -> Result<Vec<u8>, PeerFailure> {
         if frame.len() > FRAME_BYTES_MAX {
             return Err(PeerFailure::TooLarge);
         }
@@ -218,6 +231,10 @@ impl Peers {
             let turns = self.turns.of(node);
             let _turn = turns.acquire().await.map_err(|_| PeerFailure::Closed)?;
             let stream = self.open(node, Kind::Request).await?;
+            // INVARIANT: a substream is opened after the greeting, so that the version is settled.
+            if since > UNGREETED && self.board.version(&node).is_none_or(|version| version < since) {
+                return Err(PeerFailure::Version);
+            }
             let answer = exchange::ask(stream, &frame).await?;
             self.board.answered(node, Instant::now());
             Ok(answer)
