@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bytes::Bytes;
 use crate::cbor::{self, FRAME_BYTES_MAX, FrameError};
+use crate::charter::APPROVALS_MAX;
 use crate::id::{
     ConsentEpoch, ContentHash, Correlation, DocumentId, IndexKey, Millis, OrgId, PublicKey, RecordHandle, Ticket,
     TreeHash,
@@ -51,6 +52,9 @@ pub enum Request {
     RegistryPush {
         /// Signed registry.
         signed: Bytes,
+        /// Officers' approvals of its charter; from version 2.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        approvals: Vec<Bytes>,
     },
     /// A datagram of the index.
     Index(IndexMessage),
@@ -84,6 +88,9 @@ pub enum Response {
     Registry {
         /// Signed registry.
         signed: Option<Bytes>,
+        /// Officers' approvals of its charter; from version 2.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        approvals: Vec<Bytes>,
     },
     /// The datagram was taken in.
     Taken,
@@ -378,7 +385,8 @@ impl Limits for Request {
             Self::Index(message) => message.within_limits(),
             Self::Evaluate { blinded, .. } => blinded.len() <= 64,
             Self::Open(open) => open.handles.len() <= 64 && open.documents.len() <= GRANTS_MAX,
-            Self::Registry { .. } | Self::RegistryPush { .. } => true,
+            Self::RegistryPush { approvals, .. } => approvals.len() <= APPROVALS_MAX,
+            Self::Registry { .. } => true,
         }
     }
 }
@@ -401,6 +409,7 @@ impl Limits for Response {
         match self {
             Self::Evaluated { elements, .. } => elements.len() <= 64,
             Self::Opened(opened) => opened.grants.len() <= GRANTS_MAX,
+            Self::Registry { approvals, .. } => approvals.len() <= APPROVALS_MAX,
             _ => true,
         }
     }
