@@ -7,6 +7,7 @@ pub mod bytes;
 pub mod cbor;
 pub mod checkpoint;
 pub mod claim;
+pub mod digest;
 pub mod id;
 pub mod invitation;
 pub mod merkle;
