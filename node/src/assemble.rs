@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use hie_node_core::account::Accounts;
 use hie_node_core::audit::log::{AuditLog, LogIdentity};
 use hie_node_core::content::ContentStore;
+use hie_node_core::exchange::attention::Attention;
 use hie_node_core::exchange::authority::Authority;
 use hie_node_core::exchange::claim::{ClaimGate, ClaimMaker};
 use hie_node_core::exchange::fanout::Fanout;
@@ -109,6 +110,8 @@ pub struct Trade {
 pub struct Region {
     /// Control channels.
     pub peers: Peers,
+    /// Who of the members shows signs of life.
+    pub attention: Attention,
     /// The index.
     pub index: IndexHandle,
     /// Publication.
@@ -404,7 +407,8 @@ pub async fn region(
     })
     .await
     .map_err(failed("The control channel cannot be opened."))?;
-    let wire: Arc<dyn Wire> = Arc::new(WirePort::new(peers.clone(), trade.registry.clone()));
+    let attention = Attention::new(Arc::new(WirePort::new(peers.clone(), trade.registry.clone())));
+    let wire: Arc<dyn Wire> = Arc::new(attention.clone());
     let lanes = LaneClient::new(Arc::clone(&trust)).map_err(failed("The bulk lane cannot be prepared."))?;
     let lanes = Arc::new(LanesPort::new(lanes, trade.registry.clone()));
     let node_signer = Arc::clone(&trade.custodian.signer);
@@ -490,6 +494,7 @@ pub async fn region(
     );
     let region = Region {
         peers,
+        attention,
         index,
         publisher,
         finder,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hie_node_core::audit::log::is_fatal;
 use hie_node_core::locator::driver::IndexError;
@@ -45,6 +45,8 @@ pub const LINKS_EVERY: Duration = Duration::from_millis(500);
 pub const CLOCKS_EVERY: Duration = Duration::from_secs(30);
 /// Most nodes whose clocks are asked at a time.
 pub const CLOCKS_MAX: usize = 16;
+/// How long after the start a member that was never reached is not yet taken for unreachable.
+pub const LINKS_START: Duration = Duration::from_secs(3);
 
 /// The workers of a node.
 pub struct Workers {
@@ -263,17 +265,27 @@ async fn clock_difference(region: &Region, trade: &Trade, node: NodeKey) -> Opti
     Some(theirs.saturating_sub(mine))
 }
 
-/// Tells the index which organisations have a channel.
+/// Tells the index which organisations can be talked to: a channel is up, and the member shows signs of life.
 async fn links(region: Region) {
     let mut known: BTreeMap<OrgId, bool> = BTreeMap::new();
     let mut every = tokio::time::interval(LINKS_EVERY);
+    let mut absent = region.attention.absent();
+    let started = Instant::now();
     loop {
-        every.tick().await;
+        tokio::select! {
+            _ = every.tick() => {}
+            Ok(()) = absent.changed() => {}
+        }
+        let without_life = Arc::clone(&absent.borrow_and_update());
         let mut now: BTreeMap<OrgId, bool> = BTreeMap::new();
         for peer in region.peers.status().await {
+            let connected = peer.connected && !without_life.contains(&peer.org);
             let up = now.entry(peer.org).or_default();
-            *up = *up || peer.connected;
+            *up = *up || connected;
         }
+        // Who was not up yet may still be dialled for the first time.
+        let starting = started.elapsed() < LINKS_START;
+        now.retain(|org, up| *up || known.contains_key(org) || !starting);
         for (org, up) in &now {
             if known.get(org) != Some(up) {
                 tracing::info!(%org, up, "channel");
