@@ -103,11 +103,30 @@ pub struct Stage {
     authority: Child,
     nodes: Vec<Node>,
     plan: Plan,
+    ports: Ports,
 }
 
-/// A loopback address that is free now.
-fn free() -> Outcome<String> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+/// Hands out ports below those that the system gives to outgoing connections, each once, if they are free now.
+struct Ports(u16);
+
+impl Ports {
+    /// Starts at a place of this process.
+    fn new() -> Self {
+        let place = std::process::id().wrapping_mul(97) % 180;
+        Self(u16::try_from(10_000 + place * 100).unwrap_or(10_000))
+    }
+
+    /// A loopback address that is free now.
+    fn free(&mut self) -> Outcome<String> {
+        while self.0 < 32_000 {
+            self.0 += 1;
+            // Bound to no host, so that a relay beside it finds the port free as well.
+            if TcpListener::bind(("0.0.0.0", self.0)).is_ok() {
+                return Ok(format!("127.0.0.1:{}", self.0));
+            }
+        }
+        Err("no port is free".into())
+    }
 }
 
 /// The program under test: `HIE_PROGRAM`, or `hie` built beside this example.
@@ -196,7 +215,8 @@ impl Stage {
 
     /// Makes a region in `folder` and lets the organisations join; none is started.
     pub fn region(folder: &Path, places: &[Place], plan: Plan) -> Outcome<Self> {
-        let (program, address) = (program()?, free()?);
+        let (program, mut ports) = (program()?, Ports::new());
+        let address = ports.free()?;
         let region = folder.join("region").to_string_lossy().into_owned();
         let log = || {
             File::options()
@@ -246,6 +266,7 @@ impl Stage {
             authority,
             nodes: Vec::new(),
             plan,
+            ports,
         };
         wait_for(&address)?;
         for place in places {
@@ -256,7 +277,7 @@ impl Stage {
 
     /// Lets one more organisation join; it is not started.
     pub fn join(&mut self, place: Place) -> Outcome<()> {
-        let (web, control, bulk) = (free()?, free()?, free()?);
+        let (web, control, bulk) = (self.ports.free()?, self.ports.free()?, self.ports.free()?);
         let home = self.folder.join(&place.slug);
         self.nodes.push(Node {
             place: place.clone(),

@@ -110,6 +110,7 @@ pub struct Peers {
     local: Option<SocketAddr>,
     board: Arc<Board>,
     ledger: Ledger,
+    versions: Arc<[ProtocolVersion]>,
     transfers: Arc<OnceLock<Arc<dyn Transfers>>>,
     turns: Turns,
 }
@@ -150,11 +151,12 @@ impl Peers {
         );
         let doorman = Arc::new(doorman);
         let transfers = Arc::clone(&doorman.transfers);
+        let versions: Arc<[ProtocolVersion]> = config.versions.into();
         let parts = Parts {
             trust: Arc::clone(&trust),
             listen: config.listen,
             keep_connected: config.keep_connected,
-            versions: config.versions.into(),
+            versions: Arc::clone(&versions),
             board: Arc::clone(&board),
             doorman,
         };
@@ -165,6 +167,7 @@ impl Peers {
             local,
             board,
             ledger,
+            versions,
             transfers,
             turns: Turns::default(),
         };
@@ -175,6 +178,12 @@ impl Peers {
     #[must_use]
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.local
+    }
+
+    /// Versions that this node speaks.
+    #[must_use]
+    pub fn versions(&self) -> &[ProtocolVersion] {
+        &self.versions
     }
 
     /// What members did against the rules.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt as _;
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::core::transport::ListenerId;
+use libp2p::core::upgrade;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{DialError, NetworkBehaviour, SwarmEvent};
@@ -129,7 +130,9 @@ pub(crate) async fn start(
     let local = peer_id(&trust.node()).ok_or(StartError::Name)?;
     let (circuits, client) = relay::client::new(local);
     let transport = transport(circuits, NodeUpgrade::new(Arc::clone(&trust))?);
+    // Lazy: what travels is a node's choice alone, so its name travels with the request and costs no round trip.
     let swarm_config = libp2p::swarm::Config::with_tokio_executor()
+        .with_substream_upgrade_protocol_override(upgrade::Version::V1Lazy)
         .with_idle_connection_timeout(Duration::from_millis(IDLE_MS_MAX))
         .with_max_negotiating_inbound_streams(STREAMS_MAX);
     let behaviour = behaviour(local, Arc::clone(&parts.doorman) as Arc<dyn Door>, client);
@@ -330,9 +333,11 @@ impl Task {
         let own = node == self.trust.node();
         let dialled = match peer_id(&node) {
             Some(peer) if !addresses.is_empty() && !own => {
+                // From a port of its own: from the listening one, a dial after a break meets the remains of the last.
                 let options = DialOpts::peer_id(peer)
                     .addresses(addresses)
-                    .override_dial_concurrency_factor(NonZeroU8::MIN);
+                    .override_dial_concurrency_factor(NonZeroU8::MIN)
+                    .allocate_new_port();
                 self.swarm.dial(options.build())
             }
             _ => Err(DialError::NoAddresses),

@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use hie_node_peer::handle::InboundRequest;
 use hie_node_peer::ledger::Offence;
-use hie_protocol::bytes::Bytes;
+use hie_protocol::charter::Handed;
 use hie_protocol::id::OrgId;
 use hie_protocol::message::{Request, Response};
 use hie_protocol::refusal::Refusal;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::Keeper;
+use crate::registry::Keeper;
 
 /// Evaluations and openings of one member at the same time: they compute and write.
 pub const HEAVY_OF_MEMBER_MAX: usize = 4;
@@ -51,7 +51,7 @@ pub(super) async fn answer(keeper: Arc<Keeper>, mut inbound: mpsc::Receiver<Inbo
     }
 }
 
-async fn respond(keeper: &Keeper, turns: &Turns, inbound: &InboundRequest) -> Response {
+async fn respond(keeper: &Arc<Keeper>, turns: &Turns, inbound: &InboundRequest) -> Response {
     let count = |offence| {
         let ledger = keeper.region.peers.ledger();
         ledger.count(&inbound.org, offence, keeper.trade.clock.now());
@@ -70,21 +70,16 @@ async fn respond(keeper: &Keeper, turns: &Turns, inbound: &InboundRequest) -> Re
         return Response::Refused(Refusal::Version);
     }
     match request {
-        Request::Registry { have } => {
-            let newer = keeper.trade.registry.borrow().version > have;
-            let signed = newer.then(|| std::fs::read(keeper.home.registry()).ok().map(Bytes));
-            Response::Registry {
-                signed: signed.flatten(),
-            }
-        }
-        Request::RegistryPush { signed } => match keeper.take(&signed.0).await {
-            Ok(_) => Response::Taken,
-            Err(why) => {
-                tracing::warn!(org = %inbound.org, %why, "a registry was refused");
+        Request::Registry { have } => keeper.next(have).await,
+        Request::RegistryPush { signed, approvals } => {
+            if keeper.pushed(inbound.from, Handed { signed, approvals }).await {
+                Response::Taken
+            } else {
                 count(Offence::Registry);
                 Response::Refused(Refusal::Malformed)
             }
-        },
+        }
+        _ if !keeper.is_open() => Response::Refused(Refusal::Busy),
         other => {
             let heavy = matches!(other, Request::Evaluate { .. } | Request::Open(_));
             let _turn = if heavy { turns.take(&inbound.org).await } else { None };

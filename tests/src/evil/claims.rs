@@ -62,6 +62,7 @@ fn evaluate(claim: Vec<u8>, blinded: Vec<PublicKey>) -> Vec<u8> {
         claim: Bytes(claim),
         epoch: 1,
         blinded,
+        share: None,
     };
     request.encode().unwrap()
 }

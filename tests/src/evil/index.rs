@@ -273,6 +273,9 @@ fn registries() -> Vec<Script> {
 }
 
 async fn push(evil: &Evil, signed: Vec<u8>) -> Found {
-    let push = Request::RegistryPush { signed: Bytes(signed) };
+    let push = Request::RegistryPush {
+        signed: Bytes(signed),
+        approvals: Vec::new(),
+    };
     evil.refused(&push.encode().unwrap(), Refusal::Malformed).await
 }
