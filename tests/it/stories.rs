@@ -3,6 +3,7 @@
 mod broken_input;
 mod corpora;
 mod kill;
+mod lifecycle;
 mod spine;
 mod trust;
 mod web;
