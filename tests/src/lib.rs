@@ -3,6 +3,7 @@
 pub mod crowd;
 pub mod delay;
 pub mod figures;
+pub mod observer;
 pub mod region;
 pub mod sim;
 pub mod stage;
