@@ -48,13 +48,14 @@ use hie_protocol::registry::Registry;
 use tokio::sync::{mpsc, watch};
 
 use crate::alarm::Alarm;
+use crate::board::Board;
 use crate::clock::System;
 use crate::config::Config;
 use crate::fault::{Exit, Fault, Outcome, chain};
 use crate::home::Home;
 use crate::intake::dicom::DicomIntake;
 use crate::intake::fhir::FhirIntake;
-use crate::join::{Membership, root_public};
+use crate::join::Membership;
 use crate::summary::Summary;
 use crate::wire::{LanePort, LanesPort, WirePort};
 
@@ -127,6 +128,8 @@ pub struct Region {
     pub announce: Arc<watch::Sender<Arc<Registry>>>,
     /// Certificate and key in use.
     pub identity: Arc<IdentityCell>,
+    /// What the node knows about its own trust.
+    pub board: Arc<Board>,
 }
 
 /// What ends with the node.
@@ -168,8 +171,6 @@ fn failed<E: std::error::Error>(what: &'static str) -> impl FnOnce(E) -> Fault {
 /// The registry that was last taken, verified against the region's root.
 pub fn held_registry(home: &Home, membership: &Membership) -> Outcome<Registry> {
     let fix = "Run `hie join` again with a new invitation.";
-    let bytes =
-        std::fs::read(home.registry()).map_err(Fault::because(Exit::Config, "The registry cannot be read.", fix))?;
     let chain = std::fs::read_to_string(home.node_certificate()).map_err(Fault::because(
         Exit::Config,
         "The node's certificate cannot be read.",
@@ -189,11 +190,7 @@ pub fn held_registry(home: &Home, membership: &Membership) -> Outcome<Registry> 
             fix,
         ));
     }
-    Registry::verify(&bytes, root_public(&root)?, None).map_err(Fault::because(
-        Exit::Refused,
-        "The registry is not trusted.",
-        fix,
-    ))
+    crate::registry::load(home, &root).map(|(registry, _)| registry)
 }
 
 /// Opens everything that needs no other node.
@@ -447,6 +444,8 @@ pub async fn region(
         Arc::clone(&trade.clock),
         Arc::clone(&trade.random),
     );
+    let board = Arc::new(Board::default());
+    let claims = claims.gated(Arc::clone(&board) as _);
     let tokens = WireTokens::new(
         Arc::clone(&wire),
         trade.registry.clone(),
@@ -504,6 +503,7 @@ pub async fn region(
         server,
         announce: Arc::new(announce),
         identity,
+        board,
     };
     Ok((
         region,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bytes::Bytes;
 use crate::cbor::{self, FRAME_BYTES_MAX, FrameError};
+use crate::charter::APPROVALS_MAX;
 use crate::id::{
     ConsentEpoch, ContentHash, Correlation, DocumentId, IndexKey, Millis, OrgId, PublicKey, RecordHandle, Sequence,
     SetHash, Ticket, TreeHash,
@@ -64,6 +65,9 @@ pub enum Request {
     RegistryPush {
         /// Signed registry.
         signed: Bytes,
+        /// Officers' approvals of its charter; from version 2.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        approvals: Vec<Bytes>,
     },
     /// A datagram of the index.
     Index(IndexMessage),
@@ -107,6 +111,9 @@ pub enum Response {
     Registry {
         /// Signed registry.
         signed: Option<Bytes>,
+        /// Officers' approvals of its charter; from version 2.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        approvals: Vec<Bytes>,
     },
     /// The datagram was taken in.
     Taken,
@@ -543,7 +550,8 @@ impl Limits for Request {
             Self::Index(message) => message.within_limits(),
             Self::Evaluate { blinded, .. } => blinded.len() <= EVALUATE_BATCH_MAX,
             Self::Open(open) => open.handles.len() <= 64 && open.documents.len() <= GRANTS_MAX,
-            Self::Registry { .. } | Self::RegistryPush { .. } | Self::Reshare { .. } => true,
+            Self::RegistryPush { approvals, .. } => approvals.len() <= APPROVALS_MAX,
+            Self::Registry { .. } | Self::Reshare { .. } => true,
         }
     }
 }
@@ -587,6 +595,7 @@ impl Limits for Response {
         match self {
             Self::Evaluated { elements, .. } => elements.len() <= EVALUATE_BATCH_MAX,
             Self::Opened(opened) => opened.grants.len() <= GRANTS_MAX,
+            Self::Registry { approvals, .. } => approvals.len() <= APPROVALS_MAX,
             Self::Reshared { commitments, share } => {
                 commitments.len() <= usize::from(SHARES_MAX) && share.0.len() == 32
             }

@@ -55,7 +55,7 @@ fn member(last: u8) -> Member {
     }
 }
 
-fn registry() -> Registry {
+pub(crate) fn registry() -> Registry {
     Registry {
         region: "Northport Region".into(),
         version: 7,
@@ -304,7 +304,10 @@ fn request_frames() -> [(&'static str, Vec<u8>); 9] {
         handles: vec![RecordHandle::new([6; 16])],
         documents: vec![],
     };
-    let push = Request::RegistryPush { signed: Bytes(vec![1]) };
+    let push = Request::RegistryPush {
+        signed: Bytes(vec![1]),
+        approvals: vec![],
+    };
     [
         ("request hello", request(hello)),
         ("request registry", request(Request::Registry { have: 6 })),
@@ -406,7 +409,13 @@ fn response_frames() -> [(&'static str, Vec<u8>); 6] {
     };
     [
         ("response hello", response(hello)),
-        ("response registry", response(Response::Registry { signed: None })),
+        (
+            "response registry",
+            response(Response::Registry {
+                signed: None,
+                approvals: vec![],
+            }),
+        ),
         ("response taken", response(Response::Taken)),
         ("response evaluated", response(evaluated)),
         ("response opened", response(Response::Opened(Box::new(opened())))),
