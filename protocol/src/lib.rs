@@ -5,6 +5,7 @@
 
 pub mod bytes;
 pub mod cbor;
+pub mod charter;
 pub mod checkpoint;
 pub mod claim;
 pub mod digest;

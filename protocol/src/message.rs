@@ -10,14 +10,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::bytes::Bytes;
 use crate::cbor::{self, FRAME_BYTES_MAX, FrameError};
+use crate::charter::APPROVALS_MAX;
 use crate::id::{
     ConsentEpoch, ContentHash, Correlation, DocumentId, IndexKey, Millis, OrgId, PublicKey, RecordHandle, Sequence,
     SetHash, Ticket, TreeHash,
 };
+use crate::oprf::{EVALUATE_BATCH_MAX, SHARES_MAX};
 use crate::record::{ImagingSummary, SignedRecord};
 use crate::refusal::Refusal;
 use crate::sign::DOMAIN_RECEIPT;
-use crate::version::{ProtocolVersion, V1, V2};
+use crate::version::{ProtocolVersion, V1, V2, VERSIONS_MAX};
 use crate::vocabulary::{Confidentiality, DocumentClass, Purpose, Sensitivity};
 
 /// Most records in one store message.
@@ -38,6 +40,8 @@ pub const COMPARED_ENTRIES_MAX: usize = 4096;
 pub const PULLED_RECORDS_MAX: usize = 1024;
 /// Most signed digests in one page of a pull.
 pub const PULLED_DIGESTS_MAX: usize = 256;
+/// Most blinded elements in one request to an authority that speaks version 1.
+pub const EVALUATE_BATCH_V1_MAX: usize = 64;
 /// Most documents in one answer to `open`.
 pub const GRANTS_MAX: usize = 512;
 
@@ -63,6 +67,9 @@ pub enum Request {
     RegistryPush {
         /// Signed registry.
         signed: Bytes,
+        /// Officers' approvals of its charter; from version 2.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        approvals: Vec<Bytes>,
     },
     /// A datagram of the index.
     Index(IndexMessage),
@@ -74,6 +81,16 @@ pub enum Request {
         epoch: u32,
         /// Blinded elements.
         blinded: Vec<PublicKey>,
+        /// Index of the share that is meant, while the key has two sharings; from version 2.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        share: Option<u16>,
+    },
+    /// A seat asks a dealer for its part of a resharing; from version 2.
+    Reshare {
+        /// Key epoch.
+        epoch: u32,
+        /// Generation of the resharing in the registry.
+        generation: u32,
     },
     /// Asks a custodian to open a patient's record.
     Open(Box<Open>),
@@ -96,6 +113,9 @@ pub enum Response {
     Registry {
         /// Signed registry.
         signed: Option<Bytes>,
+        /// Officers' approvals of its charter; from version 2.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        approvals: Vec<Bytes>,
     },
     /// The datagram was taken in.
     Taken,
@@ -110,6 +130,13 @@ pub enum Response {
     },
     /// Answer to `Open`.
     Opened(Box<Opened>),
+    /// A dealer's part for the seat that asked; from version 2.
+    Reshared {
+        /// Commitments to the coefficients of the dealer's polynomial.
+        commitments: Vec<PublicKey>,
+        /// Value of the polynomial at the seat: a scalar, 32 bytes.
+        share: SecretBytes,
+    },
     /// A refusal.
     Refused(Refusal),
 }
@@ -502,6 +529,17 @@ impl Receipt {
     }
 }
 
+/// Bytes that are wiped when dropped and that `Debug` does not show.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretBytes(#[serde(with = "crate::bytes")] pub Vec<u8>);
+
+impl Drop for SecretBytes {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.0);
+    }
+}
+
 /// Largest number of entries that any list of a message may have, checked after decoding.
 trait Limits {
     fn within_limits(&self) -> bool;
@@ -510,11 +548,12 @@ trait Limits {
 impl Limits for Request {
     fn within_limits(&self) -> bool {
         match self {
-            Self::Hello { versions, .. } => versions.len() <= 16,
+            Self::Hello { versions, .. } => versions.len() <= VERSIONS_MAX,
             Self::Index(message) => message.within_limits(),
-            Self::Evaluate { blinded, .. } => blinded.len() <= 64,
+            Self::Evaluate { blinded, .. } => blinded.len() <= EVALUATE_BATCH_MAX,
             Self::Open(open) => open.handles.len() <= 64 && open.documents.len() <= GRANTS_MAX,
-            Self::Registry { .. } | Self::RegistryPush { .. } => true,
+            Self::RegistryPush { approvals, .. } => approvals.len() <= APPROVALS_MAX,
+            Self::Registry { .. } | Self::Reshare { .. } => true,
         }
     }
 }
@@ -556,8 +595,12 @@ impl Limits for IndexMessage {
 impl Limits for Response {
     fn within_limits(&self) -> bool {
         match self {
-            Self::Evaluated { elements, .. } => elements.len() <= 64,
+            Self::Evaluated { elements, .. } => elements.len() <= EVALUATE_BATCH_MAX,
             Self::Opened(opened) => opened.grants.len() <= GRANTS_MAX,
+            Self::Registry { approvals, .. } => approvals.len() <= APPROVALS_MAX,
+            Self::Reshared { commitments, share } => {
+                commitments.len() <= usize::from(SHARES_MAX) && share.0.len() == 32
+            }
             _ => true,
         }
     }
@@ -572,6 +615,25 @@ impl Request {
     /// Reads a frame and checks every list against its limit. Errors: [`FrameError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
         limited(bytes)
+    }
+}
+
+impl Request {
+    /// The first version that knows this message: it goes to no node that speaks an older one.
+    #[must_use]
+    pub fn since(&self) -> ProtocolVersion {
+        match self {
+            Self::Index(message) => message.since(),
+            Self::Evaluate { share: Some(_), .. } => V2,
+            Self::Evaluate { blinded, .. } if blinded.len() > EVALUATE_BATCH_V1_MAX => V2,
+            Self::RegistryPush { approvals, .. } if !approvals.is_empty() => V2,
+            Self::Hello { .. }
+            | Self::Registry { .. }
+            | Self::RegistryPush { .. }
+            | Self::Evaluate { .. }
+            | Self::Open(_) => V1,
+            Self::Reshare { .. } => V2,
+        }
     }
 }
 
@@ -609,6 +671,7 @@ macro_rules! hidden_debug {
 }
 
 hidden_debug!(
+    SecretBytes,
     Demographics,
     PersonName,
     PersonIdentifier,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::bytes::Bytes;
 use crate::cbor;
+use crate::charter::Approval;
 use crate::claim::{BreakGlass, BreakGlassReason, Claim, ClaimError, Evidence};
 use crate::digest::ShardDigest;
 use crate::id::{
@@ -14,8 +15,8 @@ use crate::id::{
 };
 use crate::message::{
     Coding, Comparison, Cursor, Demographics, DocumentMeta, Grant, IndexMessage, MatchGrade, Obligation, Open, Opened,
-    PersonAddress, PersonIdentifier, PersonName, Place, RangeDigest, Receipt, RecordVersion, Request, Response, Seen,
-    StoreOutcome,
+    PersonAddress, PersonIdentifier, PersonName, Place, RangeDigest, Receipt, RecordVersion, Request, Response,
+    SecretBytes, Seen, StoreOutcome,
 };
 use crate::record::{
     ImagingSummary, IndexRecord, Label, LocatorSecret, PointerSecret, RecordContent, RecordError, VerifiedRecord,
@@ -55,7 +56,7 @@ fn member(last: u8) -> Member {
     }
 }
 
-fn registry() -> Registry {
+pub(crate) fn registry() -> Registry {
     Registry {
         region: "Northport Region".into(),
         version: 7,
@@ -296,6 +297,7 @@ fn request_frames() -> [(&'static str, Vec<u8>); 9] {
         claim: Bytes(vec![1]),
         epoch: 1,
         blinded: vec![PublicKey::new([9; 32])],
+        share: None,
     };
     let open = Open {
         claim: Bytes(vec![1]),
@@ -303,7 +305,10 @@ fn request_frames() -> [(&'static str, Vec<u8>); 9] {
         handles: vec![RecordHandle::new([6; 16])],
         documents: vec![],
     };
-    let push = Request::RegistryPush { signed: Bytes(vec![1]) };
+    let push = Request::RegistryPush {
+        signed: Bytes(vec![1]),
+        approvals: vec![],
+    };
     [
         ("request hello", request(hello)),
         ("request registry", request(Request::Registry { have: 6 })),
@@ -405,11 +410,64 @@ fn response_frames() -> [(&'static str, Vec<u8>); 6] {
     };
     [
         ("response hello", response(hello)),
-        ("response registry", response(Response::Registry { signed: None })),
+        (
+            "response registry",
+            response(Response::Registry {
+                signed: None,
+                approvals: vec![],
+            }),
+        ),
         ("response taken", response(Response::Taken)),
         ("response evaluated", response(evaluated)),
         ("response opened", response(Response::Opened(Box::new(opened())))),
         ("response refused", response(Response::Refused(Refusal::NothingHere))),
+    ]
+}
+
+/// Frames of version 2 about the token key.
+fn token_frames() -> [(&'static str, Vec<u8>); 3] {
+    let evaluate = Request::Evaluate {
+        claim: Bytes(vec![1]),
+        epoch: 1,
+        blinded: vec![PublicKey::new([9; 32])],
+        share: Some(7),
+    };
+    let reshare = Request::Reshare {
+        epoch: 1,
+        generation: 2,
+    };
+    let reshared = Response::Reshared {
+        commitments: vec![PublicKey::new([9; 32]), PublicKey::new([10; 32])],
+        share: SecretBytes(vec![3; 32]),
+    };
+    [
+        ("request evaluate v2", request(evaluate)),
+        ("request reshare v2", request(reshare)),
+        ("response reshared v2", response(reshared)),
+    ]
+}
+
+/// Frames of version 2 about officers' approvals.
+fn charter_frames() -> [(&'static str, Vec<u8>); 4] {
+    let approval = Approval {
+        region: registry().region,
+        charter: registry().charter().unwrap(),
+        from: 8,
+    };
+    let signed = Bytes(vec![1]);
+    let push = Request::RegistryPush {
+        signed: signed.clone(),
+        approvals: vec![Bytes(vec![2])],
+    };
+    let handed = Response::Registry {
+        signed: Some(signed),
+        approvals: vec![Bytes(vec![2]), Bytes(vec![3])],
+    };
+    [
+        ("request registry-push v2", request(push)),
+        ("response registry v2", response(handed)),
+        ("approval", cbor::encode(&approval).unwrap()),
+        ("signed approval", approval.sign(&TestKey::new(11)).unwrap()),
     ]
 }
 
@@ -472,6 +530,8 @@ fn frames() -> BTreeMap<&'static str, Vec<u8>> {
         .into_iter()
         .chain(index_frames())
         .chain(response_frames())
+        .chain(token_frames())
+        .chain(charter_frames())
         .chain(lane_frames())
         .chain(sealed_and_signed())
         .collect()

@@ -31,6 +31,8 @@ use omission::{Omission, Suspicion};
 struct Asked {
     holders: Vec<OrgId>,
     whole: BTreeSet<OrgId>,
+    /// Second answers, under the planted bug that counts them.
+    doubled: usize,
 }
 
 /// An open question.
@@ -97,22 +99,24 @@ impl Asker {
 }
 
 impl Ask {
+    /// Whether nobody is left to wait for under a key: holders that cannot be reached are not waited for.
+    fn nobody_left(&self, asked: &Asked, cut: &BTreeSet<OrgId>) -> bool {
+        let mut holders = asked.holders.iter();
+        holders.all(|org| asked.whole.contains(org) || self.misbehaved.contains(org) || cut.contains(org))
+    }
+
     /// Whether nobody is left to wait for.
-    fn exhausted(&self) -> bool {
-        let mut all = self
-            .keys
-            .values()
-            .flat_map(|asked| asked.holders.iter().map(move |org| (asked, org)));
-        all.all(|(asked, org)| asked.whole.contains(org) || self.misbehaved.contains(org))
+    fn exhausted(&self, cut: &BTreeSet<OrgId>) -> bool {
+        self.keys.values().all(|asked| self.nobody_left(asked, cut))
     }
 
     /// Takes a verified record: the highest sequence wins.
-    fn merge(&mut self, verified: VerifiedRecord) {
+    fn merge(&mut self, verified: VerifiedRecord, last_wins: bool) {
         let id = verified.record().id();
         let newer = self
             .merged
             .get(&id)
-            .is_none_or(|held| held.record().sequence < verified.record().sequence);
+            .is_none_or(|held| last_wins || held.record().sequence < verified.record().sequence);
         if newer {
             self.merged.insert(id, verified);
         }
@@ -142,8 +146,19 @@ impl Federation {
         self.open_ask(turn, id, keys, deadline, false);
     }
 
-    fn open_ask(&mut self, turn: &Turn<'_>, id: AskId, keys: BTreeSet<IndexKey>, deadline: Millis, own: bool) {
-        let set = self.members.current();
+    pub(super) fn open_ask(
+        &mut self,
+        turn: &Turn<'_>,
+        id: AskId,
+        keys: BTreeSet<IndexKey>,
+        deadline: Millis,
+        own: bool,
+    ) {
+        let set = if self.config.has(Planted::StalePlacement) {
+            self.members.known.sets.first()
+        } else {
+            self.members.current()
+        };
         let quorum = set.map_or(1, |set| usize::try_from(set.read_quorum).unwrap_or(usize::MAX));
         let quorum = if self.config.has(Planted::OneReplicaComplete) {
             1
@@ -162,6 +177,7 @@ impl Federation {
                 Asked {
                     holders,
                     whole: BTreeSet::new(),
+                    doubled: 0,
                 },
             );
         }
@@ -204,9 +220,12 @@ impl Federation {
 
     /// An answer to a lookup. Anything that was not asked of `from` is ignored.
     pub(crate) fn found(&mut self, turn: &mut Turn<'_>, from: &OrgId, id: u64, answer: Shown) {
-        let Some(lookup) = self.asker.lookups.get(&id).filter(|lookup| lookup.holder == *from) else {
+        let anyone = self.config.has(Planted::AnswerOfAnyone);
+        let asked = |lookup: &&Lookup| anyone || lookup.holder == *from;
+        let Some(lookup) = self.asker.lookups.get(&id).filter(asked) else {
             return;
         };
+        let from = &lookup.holder.clone();
         let (ask_id, keys) = (lookup.ask, lookup.keys.clone());
         let fits = answer.next.is_none() || keys.len() == 1;
         let what = match self.examine(ask_id, &keys, &answer.records) {
@@ -252,6 +271,7 @@ impl Federation {
                 };
                 match verdict {
                     Ok(verified) if verified.record().key == *key => verified_all.push(verified),
+                    Ok(verified) if self.config.has(Planted::UnfittingAccepted) => verified_all.push(verified),
                     Ok(_) => return Err(Misbehaviour::Unfitting),
                     Err(error) if is_forgery(&error) => return Err(Misbehaviour::Forged),
                     // Its registry is not ours: the record has no owner here.
@@ -271,6 +291,8 @@ impl Federation {
         records: &[VerifiedRecord],
         answer: &Shown,
     ) {
+        let last_wins = self.config.has(Planted::LastAnswerWins);
+        let doubles = self.config.has(Planted::DuplicatesCounted);
         let Some(keys) = self.asker.lookups.get(&id).map(|lookup| lookup.keys.clone()) else {
             return;
         };
@@ -289,19 +311,22 @@ impl Federation {
                     .insert((from.clone(), verified.record().id()), verified.record().sequence);
                 if !ask.seen.contains_key(verified.signed()) {
                     ask.seen.insert(verified.signed().clone(), verified.clone());
-                    ask.merge(verified.clone());
+                    ask.merge(verified.clone(), last_wins);
                 }
             }
         }
         if answer.whole && fits {
-            self.asker.lookups.remove(&id);
+            if !doubles {
+                self.asker.lookups.remove(&id);
+            }
             if let Some(next) = &answer.next {
                 self.open_lookup(turn, ask_id, from, keys, Some(next.clone()));
                 return;
             }
             for key in &keys {
                 if let Some(asked) = ask.keys.get_mut(key) {
-                    asked.whole.insert(from.clone());
+                    let second = !asked.whole.insert(from.clone());
+                    asked.doubled = asked.doubled.saturating_add(usize::from(second && doubles));
                 }
             }
             return;
@@ -363,21 +388,24 @@ impl Federation {
         let Some(ask) = self.asker.asks.get(&id) else {
             return;
         };
-        let complete = ask
-            .keys
-            .values()
-            .all(|asked| self.has_answer(turn.mono, ask, asked, doubts));
-        let exhausted = ask.exhausted();
+        let (mut complete, mut settled) = (true, true);
+        for asked in ask.keys.values() {
+            let answered = self.has_answer(turn.mono, ask, asked, doubts);
+            complete &= answered;
+            settled &= answered || ask.nobody_left(asked, &self.cut);
+        }
+        let exhausted = ask.exhausted(&self.cut);
         let Some(ask) = self.asker.asks.get_mut(&id) else {
             return;
         };
-        if complete && ask.quorum_at.is_none() {
+        if settled && ask.quorum_at.is_none() {
             ask.quorum_at = Some(turn.now);
-        } else if !complete {
+        } else if !settled {
             ask.quorum_at = None;
         }
         let waited = ask.quorum_at.is_some_and(|at| turn.now >= at.plus(ANSWER_GRACE_MS));
-        let done = turn.now >= ask.deadline || (complete && (waited || exhausted));
+        let late = turn.now >= ask.deadline && !self.config.has(Planted::DeadlineIgnored);
+        let done = late || (settled && (waited || exhausted));
         if !done {
             return;
         }
@@ -404,10 +432,11 @@ impl Federation {
 
     /// Whether nothing that was acknowledged under a key can be missing.
     fn has_answer(&self, mono: Millis, ask: &Ask, asked: &Asked, doubts: &mut Doubts) -> bool {
-        if asked.whole.len() < ask.quorum {
+        let count = asked.whole.len().saturating_add(asked.doubled);
+        if count < ask.quorum {
             return false;
         }
-        asked.whole.len() >= asked.holders.len()
+        count >= asked.holders.len()
             || asked
                 .whole
                 .iter()
@@ -426,7 +455,8 @@ impl Federation {
         let shows = |verified: &VerifiedRecord| {
             let record = verified.record();
             let excluded = record.label.excluded.contains(&self.config.me) && !self.config.has(Planted::LabelIgnored);
-            let alive = !record.is_tombstone() && record.expires.plus(CLOCK_SKEW_MS_MAX) >= now;
+            let expired = record.expires.plus(CLOCK_SKEW_MS_MAX) < now && !self.config.has(Planted::ExpiryIgnored);
+            let alive = !record.is_tombstone() && !expired;
             // The registry may have changed while the question was open.
             alive && !excluded && self.is_active(&record.owner)
         };
@@ -462,11 +492,10 @@ impl Federation {
                 Why::NoAnswer
             }
         };
+        let unnamed = |org: &OrgId| self.config.has(Planted::UnreachableUnnamed) && why(org) == Why::Unreachable;
         let mut silent: BTreeMap<OrgId, Why> = unconfirmed.into_iter().map(|org| (org, Why::Unconfirmed)).collect();
-        silent.extend(names.into_iter().map(|org| {
-            let why = why(&org);
-            (org, why)
-        }));
+        let named = names.into_iter().filter(|org| !unnamed(org));
+        silent.extend(named.map(|org| (org.clone(), why(&org))));
         silent.into_iter().collect()
     }
 }

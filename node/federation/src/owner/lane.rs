@@ -221,7 +221,11 @@ impl Federation {
     }
 
     fn pump(&mut self, turn: &mut Turn<'_>, org: &OrgId, lane: &mut Lane) {
-        repeat(turn, org, lane);
+        if self.config.has(Planted::AnnouncedTooEarly) {
+            self.announce(turn, org, lane);
+        }
+        let pause = self.config.has(Planted::NoBackOff).then_some(1);
+        repeat(turn, org, lane, pause);
         if lane.pause.is_some_and(|until| until > turn.now) {
             return;
         }
@@ -351,7 +355,8 @@ impl Federation {
     fn announce(&mut self, turn: &mut Turn<'_>, org: &OrgId, lane: &mut Lane) {
         let version = self.members.version();
         let holds = self.members.current().is_some_and(|set| set.holders.contains(org));
-        if !holds || lane.clean != Some(version) || lane.announced == Some(version) {
+        let clean = lane.clean == Some(version) || self.config.has(Planted::AnnouncedTooEarly);
+        if !holds || !clean || lane.announced == Some(version) {
             lane.announcing = None;
             return;
         }
@@ -416,7 +421,8 @@ impl Federation {
         }
         for ((key, sequence), outcome) in flight.items.into_iter().zip(outcomes) {
             match outcome {
-                StoreOutcome::Held => {
+                StoreOutcome::Refused if !self.config.has(Planted::RefusedCounts) => self.left_behind(from, &key),
+                StoreOutcome::Held | StoreOutcome::Refused => {
                     self.confirmed(turn, from, &key, sequence);
                     self.vote(turn, from, &key, sequence, Vote::Held);
                 }
@@ -426,7 +432,6 @@ impl Federation {
                     }
                     self.vote(turn, from, &key, sequence, Vote::Misplaced);
                 }
-                StoreOutcome::Refused => self.left_behind(from, &key),
             }
         }
     }
@@ -438,7 +443,8 @@ impl Federation {
 
     /// A holder has synced a version: nothing is left to deliver there unless a later one exists.
     fn confirmed(&mut self, turn: &Turn<'_>, from: &OrgId, key: &RecordKey, sequence: Sequence) {
-        let latest = self.own_entry(turn, key).is_none_or(|entry| entry.sequence <= sequence);
+        let latest = self.own_entry(turn, key).is_none_or(|entry| entry.sequence <= sequence)
+            || self.config.has(Planted::OlderConfirms);
         let place = lane_key(from, key);
         if latest && self.ledger.get(turn.kept, Table::Outbox, &place).is_some() {
             self.ledger.write(Table::Outbox, place, None);
@@ -466,7 +472,7 @@ impl Federation {
 }
 
 /// Sends again what was not answered in time.
-fn repeat(turn: &mut Turn<'_>, org: &OrgId, lane: &mut Lane) {
+fn repeat(turn: &mut Turn<'_>, org: &OrgId, lane: &mut Lane, fixed: Option<u64>) {
     let now = turn.now;
     let late: Vec<u64> = lane
         .flights
@@ -489,7 +495,8 @@ fn repeat(turn: &mut Turn<'_>, org: &OrgId, lane: &mut Lane) {
             continue;
         }
         flight.attempt = flight.attempt.saturating_add(1);
-        flight.again = now.plus(back_off(flight.attempt, first, STORE_RETRY_MS_MAX));
+        let pause = fixed.unwrap_or_else(|| back_off(flight.attempt, first, STORE_RETRY_MS_MAX));
+        flight.again = now.plus(pause);
         turn.send(
             org,
             IndexMessage::Store {
