@@ -141,8 +141,11 @@ impl Federation {
     }
 
     /// A member has said which version it speaks.
-    pub(crate) fn learn_version(&mut self, org: OrgId, version: ProtocolVersion) {
-        self.beats.versions.insert(org, version);
+    pub(crate) fn learn_version(&mut self, mono: Millis, org: OrgId, version: ProtocolVersion) {
+        // A channel that is not greeted yet speaks the first version; who sends beats speaks the second.
+        if version >= V2 || self.fresh(mono, &org).is_none() {
+            self.beats.versions.insert(org, version);
+        }
     }
 
     /// Other active members that send beats.
@@ -216,7 +219,7 @@ impl Federation {
         else {
             return;
         };
-        self.learn_version(from.clone(), V2);
+        self.learn_version(turn.mono, from.clone(), V2);
         let fresh_ms = self.config.fresh_ms();
         let me = &self.config.me;
         let known = self.beats.heard.entry(from.clone()).or_default();

@@ -158,7 +158,7 @@ impl Federation {
                 }
             }
             Input::Link { org, up } => self.link(&mut turn, org, up),
-            Input::Speaks { org, version } => self.learn_version(org, version),
+            Input::Speaks { org, version } => self.learn_version(turn.mono, org, version),
             Input::Abandon(id) => self.abandon(id),
         }
         if self
@@ -174,6 +174,16 @@ impl Federation {
         self.pump_beats(&mut turn);
         self.pump_questions(&mut turn);
         self.finish(turn)
+    }
+
+    /// The machine's clock.
+    pub(crate) const fn mono(&self) -> Millis {
+        self.clocks.mono
+    }
+
+    /// For how long the machine runs, in milliseconds.
+    pub(crate) const fn uptime_ms(&self) -> u64 {
+        self.clocks.mono.since(CLOCKS_START)
     }
 
     /// The version of the registry in force.

@@ -28,8 +28,10 @@ use crate::table::{
 };
 
 mod lane;
+pub mod visible;
 
 use lane::{Lane, Naming};
+use visible::Measure;
 
 /// Pause between two rounds of placing, in milliseconds.
 const PLACE_PAUSE_MS: u64 = 2;
@@ -61,6 +63,7 @@ pub(crate) struct Owner {
     renewing: BTreeMap<RecordKey, Millis>,
     /// Holders that were known as behind at the last look.
     struck: BTreeSet<OrgId>,
+    measure: Measure,
     /// Where the placing of own records stands, and when it goes on.
     placing: Option<(Vec<u8>, Millis)>,
 }
@@ -129,6 +132,9 @@ impl Federation {
             let key = record_key(&verified.record().id());
             let sequence = verified.record().sequence;
             self.own(turn, &key, verified);
+            let holders = self.members.current().map(|set| set.place(&verified.record().key));
+            let others = holders.into_iter().flatten().filter(|org| *org != self.config.me);
+            self.owner.measure.published(turn.mono, &key, sequence, others.collect());
             self.owner.waiting.entry(key.clone()).or_default().insert(id);
             needs.insert(
                 key.clone(),

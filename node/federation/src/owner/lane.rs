@@ -154,6 +154,11 @@ impl Lane {
         self.stale_since.is_some_and(|since| now.since(since) > LAG_MS_MAX)
     }
 
+    /// How long the oldest unconfirmed record may have waited, in milliseconds; none when nothing waits.
+    pub(super) fn waits_ms(&self, now: Millis) -> Option<u64> {
+        self.stale_since.map(|since| now.since(since))
+    }
+
     /// Whether everything enqueued before `at` is confirmed.
     pub(crate) fn is_confirmed_to(&self, at: Millis) -> bool {
         self.stale_since.is_none_or(|since| since > at)
@@ -232,7 +237,7 @@ impl Federation {
         lane.pause = None;
         if lane
             .stale_since
-            .is_some_and(|since| turn.now.since(since) >= LAG_MS_MAX / 2)
+            .is_some_and(|since| turn.mono.since(since) >= LAG_MS_MAX / 2)
         {
             lane.backlog = true;
         }
@@ -443,6 +448,7 @@ impl Federation {
 
     /// A holder has synced a version: nothing is left to deliver there unless a later one exists.
     fn confirmed(&mut self, turn: &Turn<'_>, from: &OrgId, key: &RecordKey, sequence: Sequence) {
+        self.owner.measure.confirmed(turn.mono, from, key, sequence);
         let latest = self.own_entry(turn, key).is_none_or(|entry| entry.sequence <= sequence)
             || self.config.has(Planted::OlderConfirms);
         let place = lane_key(from, key);
