@@ -54,6 +54,7 @@ fn org() -> OrgId {
 fn push() -> Request {
     Request::RegistryPush {
         signed: hie_protocol::bytes::Bytes(Vec::new()),
+        approvals: Vec::new(),
     }
 }
 
@@ -63,7 +64,7 @@ fn attend(member: Member) -> (Attention, Arc<Member>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stopped_member_is_given_up_and_comes_back() {
+async fn spec_x_absent_a_member_without_sign_of_life_is_given_up_and_comes_back() {
     let (attention, member) = attend(Member {
         probe_ms: 1,
         answer_ms: 1,
@@ -96,7 +97,7 @@ async fn a_stopped_member_is_given_up_and_comes_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_slow_member_keeps_its_whole_deadline() {
+async fn spec_x_absent_a_slow_member_keeps_its_whole_deadline() {
     let (attention, member) = attend(Member {
         probe_ms: 5,
         answer_ms: 4000,
