@@ -124,6 +124,18 @@ impl Ask {
 }
 
 impl Federation {
+    /// What is gathered so far for an open question, with the number of records, when these are more than `known`: hints
+    /// for who does not want to wait for the answer, which alone says what counts.
+    #[must_use]
+    pub fn gathered(&self, id: AskId, known: usize) -> Option<(usize, Vec<VerifiedRecord>)> {
+        let ask = self.asker.asks.get(&id).filter(|ask| ask.merged.len() > known)?;
+        let shows = |verified: &&VerifiedRecord| {
+            let record = verified.record();
+            !record.is_tombstone() && !record.label.excluded.contains(&self.config.me) && self.is_active(&record.owner)
+        };
+        Some((ask.merged.len(), ask.merged.values().filter(shows).cloned().collect()))
+    }
+
     /// Opens a question of the caller.
     pub(crate) fn ask(&mut self, turn: &mut Turn<'_>, id: AskId, keys: Vec<IndexKey>, deadline: Millis) {
         let keys: BTreeSet<IndexKey> = keys.into_iter().collect();

@@ -285,3 +285,5 @@ impl Drop for Waiting<'_> {
     }
 }
 
+#[cfg(test)]
+mod tests;
