@@ -100,6 +100,7 @@ enum Command {
     Publish(Vec<VerifiedRecord>, oneshot::Sender<Result<(), IndexError>>),
     Lookup(Vec<IndexKey>, Millis, oneshot::Sender<Result<Outcome, IndexError>>),
     Input(Box<Input>),
+    Passed(oneshot::Sender<()>),
     Stop,
 }
 
@@ -138,6 +139,13 @@ impl IndexHandle {
     /// A datagram came from a member. Errors: [`IndexError::Busy`] (the datagram is lost), [`IndexError::Stopped`].
     pub fn received(&self, from: OrgId, message: IndexMessage) -> Result<(), IndexError> {
         self.put(Command::Input(Box::new(Input::Received { from, message })))
+    }
+
+    /// Resolves when the driver has come past everything that was put before. Errors: as [`Self::received`].
+    pub async fn passed(&self) -> Result<(), IndexError> {
+        let (done, wait) = oneshot::channel();
+        self.put(Command::Passed(done))?;
+        wait.await.map_err(|_| IndexError::Stopped)
     }
 
     /// A newer registry is in force, verified and durable. Errors: as [`Self::received`].
@@ -268,6 +276,9 @@ impl Driver {
                 self.step(Input::Ask { id, keys, deadline })?;
             }
             Command::Input(input) => self.step(*input)?,
+            Command::Passed(done) => {
+                let _gone = done.send(());
+            }
             Command::Stop => return Ok(false),
         }
         Ok(true)
