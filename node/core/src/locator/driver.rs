@@ -117,6 +117,7 @@ enum Command {
     ),
     Input(Box<Input>),
     Visibility(oneshot::Sender<Visibility>),
+    Passed(oneshot::Sender<()>),
     Stop,
 }
 
@@ -168,6 +169,13 @@ impl IndexHandle {
     /// A datagram came from a member. Errors: [`IndexError::Busy`] (the datagram is lost), [`IndexError::Stopped`].
     pub fn received(&self, from: OrgId, message: IndexMessage) -> Result<(), IndexError> {
         self.put(Command::Input(Box::new(Input::Received { from, message })))
+    }
+
+    /// Resolves when the driver has come past everything that was put before. Errors: as [`Self::received`].
+    pub async fn passed(&self) -> Result<(), IndexError> {
+        let (done, wait) = oneshot::channel();
+        self.put(Command::Passed(done))?;
+        wait.await.map_err(|_| IndexError::Stopped)
     }
 
     /// A newer registry is in force, verified and durable. Errors: as [`Self::received`].
@@ -324,6 +332,9 @@ impl Driver {
             Command::Input(input) => self.step(*input)?,
             Command::Visibility(reply) => {
                 let _gone = reply.send(self.machine.visibility());
+            }
+            Command::Passed(done) => {
+                let _gone = done.send(());
             }
             Command::Stop => return Ok(false),
         }
