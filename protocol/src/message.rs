@@ -14,12 +14,19 @@ use crate::id::{
     ConsentEpoch, ContentHash, Correlation, DocumentId, IndexKey, Millis, OrgId, PublicKey, RecordHandle, Ticket,
     TreeHash,
 };
+use crate::oprf::EVALUATE_BATCH_MAX;
 use crate::record::{ImagingSummary, SignedRecord};
 use crate::refusal::Refusal;
 use crate::sign::DOMAIN_RECEIPT;
 use crate::version::ProtocolVersion;
 use crate::vocabulary::{Confidentiality, DocumentClass, Purpose, Sensitivity};
 
+/// Most versions in one `hello`.
+pub const VERSIONS_MAX: usize = 16;
+/// Most handles in one `open`.
+pub const OPEN_HANDLES_MAX: usize = 64;
+/// Largest signed receipt, in bytes.
+pub const RECEIPT_BYTES_MAX: usize = 2048;
 /// Most records in one store message.
 pub const STORE_RECORDS_MAX: usize = 64;
 /// Most keys in one lookup.
@@ -355,8 +362,10 @@ impl Receipt {
 
     /// Verifies a receipt signed by an active node of `log`. Errors: [`crate::sign::SignError`].
     pub fn verify(bytes: &[u8], registry: &crate::registry::Registry) -> Result<Self, crate::sign::SignError> {
-        let verified = crate::sign::verify(DOMAIN_RECEIPT, bytes, 2048, |node| registry.active_key(node))?;
-        let receipt: Self = cbor::decode(&verified.payload, 2048)?;
+        let verified = crate::sign::verify(DOMAIN_RECEIPT, bytes, RECEIPT_BYTES_MAX, |node| {
+            registry.active_key(node)
+        })?;
+        let receipt: Self = cbor::decode(&verified.payload, RECEIPT_BYTES_MAX)?;
         let owner = registry.node(&verified.node).map(|(member, _)| &member.org);
         if owner == Some(&receipt.log) {
             Ok(receipt)
@@ -374,10 +383,10 @@ trait Limits {
 impl Limits for Request {
     fn within_limits(&self) -> bool {
         match self {
-            Self::Hello { versions, .. } => versions.len() <= 16,
+            Self::Hello { versions, .. } => versions.len() <= VERSIONS_MAX,
             Self::Index(message) => message.within_limits(),
-            Self::Evaluate { blinded, .. } => blinded.len() <= 64,
-            Self::Open(open) => open.handles.len() <= 64 && open.documents.len() <= GRANTS_MAX,
+            Self::Evaluate { blinded, .. } => blinded.len() <= EVALUATE_BATCH_MAX,
+            Self::Open(open) => open.handles.len() <= OPEN_HANDLES_MAX && open.documents.len() <= GRANTS_MAX,
             Self::Registry { .. } | Self::RegistryPush { .. } => true,
         }
     }
@@ -399,7 +408,7 @@ impl Limits for IndexMessage {
 impl Limits for Response {
     fn within_limits(&self) -> bool {
         match self {
-            Self::Evaluated { elements, .. } => elements.len() <= 64,
+            Self::Evaluated { elements, .. } => elements.len() <= EVALUATE_BATCH_MAX,
             Self::Opened(opened) => opened.grants.len() <= GRANTS_MAX,
             _ => true,
         }
