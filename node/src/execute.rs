@@ -234,6 +234,7 @@ impl Executor {
                 peers.push(json!({
                     "name": name, "organisation": peer.org.as_str(), "reachable": peer.connected,
                     "why": peer.last_error.map(|error| error.to_string()), "rtt_ms": peer.rtt_ms,
+                    "version": peer.version.map(|version| version.0),
                 }));
             }
         }
@@ -249,8 +250,9 @@ impl Executor {
             .region
             .as_ref()
             .map(|region| write_words(region.identity.load().facts().not_after));
+        let (words, conduct) = self.conduct();
         let text = format!(
-            "{} - member of {} - registry {} - certificate to {}\nPeers {} of {} reachable   audit entries {}   patients waiting for publication {}",
+            "{} - member of {} - registry {} - certificate to {}\nPeers {} of {} reachable   audit entries {}   patients waiting for publication {}{words}",
             self.trade.name,
             registry.region,
             registry.version,
@@ -263,10 +265,31 @@ impl Executor {
         let value = json!({
             "name": self.trade.name, "organisation": self.trade.me.as_str(), "region": registry.region,
             "registry": registry.version, "certificate_until": certificate, "peers": peers,
-            "audit_entries": self.trade.audit.size(), "publications_waiting": waiting,
+            "audit_entries": self.trade.audit.size(), "publications_waiting": waiting, "conduct": conduct,
         });
         lines.data(text, value).await;
         Ok(Exit::Done)
+    }
+
+    /// What members did against the rules since the start: words, and the same for programs.
+    fn conduct(&self) -> (String, Vec<serde_json::Value>) {
+        let registry = self.trade.registry.borrow();
+        let counts = self.region.as_ref().map(|region| region.peers.ledger().counts());
+        let (mut words, mut values) = (String::new(), Vec::new());
+        for count in counts.unwrap_or_default() {
+            let member = registry.member(&count.org);
+            let name = member.map_or_else(|| count.org.to_string(), |member| member.name.clone());
+            let (offence, last) = (count.offence.word(), write_words(count.last));
+            words.push_str(&format!(
+                "\nAgainst the rules: {name}, {offence}, {} times, last {last}",
+                count.times
+            ));
+            values.push(json!({
+                "name": name, "organisation": count.org.as_str(), "offence": offence,
+                "times": count.times, "last": count.last.0,
+            }));
+        }
+        (words, values)
     }
 
     async fn import_document(

@@ -69,7 +69,7 @@ class Checker:
     FRAMES = (("request ", "request"), ("response ", "response"), ("lane ask", "lane-ask"), ("lane header", "lane-header"))
     FRAMES += (("lane refused", "lane-refused"), ("sealed pointer", "pointer-secret"), ("sealed locator", "locator-secret"))
     FRAMES += (("signed claim", "signed-claim"), ("signed record", "signed-record"), ("signed receipt", "signed-receipt"))
-    FRAMES += (("signed registry", "signed-registry"),)
+    FRAMES += (("signed registry", "signed-registry"), ("signed digest", "signed-digest"))
 
     def unplain(self, value):
         if isinstance(value, dict):
@@ -138,6 +138,22 @@ class Checker:
             need(not case.outcome("taken") and case["why"] == str(fault), f"refused for {fault}")
             return
         need(case.outcome("taken") and case["why"] == "", "it was taken")
+
+    def charter(self, case):
+        held, handed = self.rules.frame("registry", case.hex("held")), case.hex("handed")
+        try:
+            floor = trust.judge_registry(self.rules, handed, case.hex("authority"), held, case["floor"])
+        except trust.No as fault:
+            need(not case.outcome("taken") and case["why"] == str(fault), f"refused for {fault}")
+            floor = case["floor"]
+        else:
+            need(case.outcome("taken") and case["why"] == "", "it was taken")
+        need(floor == case["floor_after"], f"the floor is {floor}")
+        _, payload = trust.verify(self.rules, "registry", cbor.decode(handed).get("signed"), 1 << 20, lambda _: case.hex("authority"))
+        need(trust.charter(self.rules, cbor.decode(payload)) == case.hex("charter"), "another charter")
+
+    def charter_of(self, row):
+        need(trust.charter(self.rules, self.rules.frame("registry", bytes.fromhex(row[0]))).hex() == row[1], "another charter")
 
     # Section 5: joining
 
@@ -215,6 +231,27 @@ class Checker:
         need(proof == case.hex("proof") and voprf.holds(case.hex("point"), blinded, elements, proof), "another proof")
         return elements
 
+    def reshare(self, case):
+        plan, seat = case.hex("plan"), case["seat"]
+        _, resharing = cbor.decode(plan)
+        self.rules.check("resharing", resharing)
+        threshold, dealers = resharing.get("threshold"), resharing.get("dealers")
+        if not case.outcome("taken"):
+            need(not voprf.part_fits(case.hexes("commitments"), case.hex("value"), threshold, seat, case.hex("point")), "the part was taken")
+            return
+        new, key, indices = 0, 0, []
+        for encoded, part in zip(case.hexes("dealers"), case["parts"]):
+            index, share = int.from_bytes(encoded[1:3], "big"), voprf.scalar(encoded[5:])
+            need(encoded[0] == 1 and int.from_bytes(encoded[3:5], "big") == len(dealers), "a share of another form")
+            expected = voprf.dealt(share, index, threshold, plan, seat)
+            need(([bytes.fromhex(text) for text in part["commitments"]], bytes.fromhex(part["value"])) == expected, "dealt differently")
+            need(voprf.part_fits(*expected, threshold, seat, ristretto_encode(mul(share, BASE))), "the part does not fit")
+            factor = voprf.lagrange(index, dealers)
+            new, key, indices = new + factor * voprf.scalar(expected[1]), key + factor * share, indices + [index]
+        need(indices == dealers and ristretto_encode(mul(key % L, BASE)) == case.hex("public"), "another key")
+        encoded = b"\x01" + seat.to_bytes(2, "big") + threshold.to_bytes(2, "big") + (new % L).to_bytes(32, "little")
+        need(encoded == case.hex("share"), "another share")
+
     def derive(self, case):
         for field, secret, label in (
             ("index_key", "prf", "hie index v1"),
@@ -249,6 +286,14 @@ class Checker:
         record = self.rules.frame("index-record", payload)
         need(record.get("key") == key and record.get("handle") == handle, "another place in the record")
         need(record.get("content") == cbor.Map([("live", box)]), "another content in the record")
+
+    def digest(self, case):
+        total = 0
+        for key, handle, sequence in case["versions"]:
+            place = bytes.fromhex(key) + bytes.fromhex(handle) + sequence.to_bytes(8, "big")
+            total += int.from_bytes(evidence.sha256(b"hie record version v1" + place), "big")
+        need(len(case["versions"]) == case["count"], "another count")
+        need((total % 2**256).to_bytes(32, "big") == case.hex("hash"), "another hash")
 
     def placement(self, case):
         key, weights = case.hex("key"), {}
@@ -297,15 +342,18 @@ FILES = {
     "enrol.json": ("enrol", {}),
     "signatures.json": ("signatures", {}),
     "registry.json": ("registry", {"quorums": "registry_quorums"}),
+    "charter.json": ("charter", {"charter of version 1": "charter_of"}),
     "claims.json": ("claims", {}),
     "invitation.json": ("invitation", {}),
     "words.json": ("check_words", {"list": "words_list"}),
     "norm-1.json": (None, dict.fromkeys(("nicknames", "suffixes", "titles", "particles", "placeholders", "street words", "unit words"), "norm_table")),
     "tokens.json": ("tokens", {"folded": "folded", "sounds": "sounds"}),
     "oprf.json": ("oprf", {}),
+    "reshare.json": ("reshare", {}),
     "derive.json": ("derive", {}),
     "records.json": ("records", {}),
     "placement.json": ("placement", {}),
+    "digest.json": ("digest", {}),
     "lane.json": ("lane", {}),
     "merkle.json": ("merkle", {"leaves": None, "roots": None}),
     "checkpoint.json": ("checkpoint", {}),
@@ -366,11 +414,13 @@ def mutants(fields):
 
 
 # What a changed field does not make false: names, and what a case merely carries along.
-FREE = {("enrol.json", "hex"), ("claims.json", "registry"), ("lane.json", "asker"), ("tokens.json", "demographics")}
+FREE = {("enrol.json", "hex"), ("claims.json", "registry"), ("lane.json", "asker"), ("tokens.json", "demographics"), ("charter.json", "held")}
 # The word of a case that holds, in files that also have cases to refuse.
 POSITIVE = {
     "signatures.json": "verified",
     "registry.json": "taken",
+    "charter.json": "taken",
+    "reshare.json": "taken",
     "claims.json": "taken",
     "invitation.json": "read",
     "oprf.json": "evaluated",

@@ -1,9 +1,13 @@
 """Signed things, registries, claims and records: SPEC.md sections 2, 3, 8 and 11."""
 
+import hashlib
+
 import cbor
 from crypto import ed25519_sign, ed25519_verify
 
 DOMAINS = {"registry": "hie registry v1", "record": "hie index record v1", "claim": "hie claim v1", "receipt": "hie audit receipt v1"}
+DOMAINS |= {"digest": "hie index digest v1", "approval": "hie charter v1"}
+SPKI = bytes.fromhex("302a300506032b6570032100")
 
 
 class No(Exception):
@@ -64,6 +68,13 @@ def take_registry(rules, data, authority, held):
     keys = [node.get("key") for member in members for node in member.get("nodes")]
     if any(left >= right for left, right in zip(ids, ids[1:])) or len(set(keys)) != len(keys):
         raise No("rule 2")
+    officers = policy.get("officers") if policy.has("officers") else None
+    if officers is not None:
+        known, need = officers.get("officers"), officers.get("approvals")
+        if len(known) > 16 or len({one.get("public") for one in known}) != len(known) or not 1 <= need <= len(known):
+            raise No("rule 5")
+        if any(len(one.get("name")) > 200 for one in known):
+            raise No("rule 5")
     replicas, write = policy.get("replicas"), policy.get("write_quorum")
     if replicas == 0 or write == 0 or write > replicas:
         raise No("rule 3")
@@ -72,6 +83,72 @@ def take_registry(rules, data, authority, held):
     if held is not None and registry.get("version") < held:
         raise No("rollback")
     return registry
+
+
+def charter(rules, registry):
+    """SHA-256 of the frame of what a registry grants."""
+    fields = ("org", "name", "kind", "nodes", "roles", "phone")
+    members = []
+    for member in registry.get("members"):
+        term = member.get("term") if member.has("term") else 0
+        members.append({**{field: member.get(field) for field in fields}, "term": term})
+    frame = cbor.encode({"region": registry.get("region"), "root": registry.get("root"), "members": members, "policy": registry.get("policy")})
+    rules.frame("charter", frame)
+    return hashlib.sha256(frame).digest()
+
+
+def _fall(standing):
+    """How far a member has fallen, and when."""
+    if standing == "active":
+        return 0, 0
+    ((word, at),) = standing.pairs
+    return (1 if word == "suspended" else 2), at
+
+
+def _stands(member, then):
+    term = lambda one: one.get("term") if one.has("term") else 0
+    if term(then) != term(member):
+        return term(then) > term(member)
+    (was, at), (is_, after) = _fall(member.get("standing")), _fall(then.get("standing"))
+    return is_ > was or (is_ == was and after <= at)
+
+
+def judge_registry(rules, handed, authority, held, floor):
+    """The floor after a registry that is offered to a node with one in force, or No with the reason."""
+    offer = rules.frame("handed", handed)
+    offered = take_registry(rules, offer.get("signed"), authority, None)
+    if offered.get("region") != held.get("region") or offered.get("root") != held.get("root"):
+        raise No("region")
+    if offered.get("version") < held.get("version"):
+        raise No("rollback")
+    if offered.get("version") == held.get("version"):
+        if cbor.encode(offered) != cbor.encode(held):
+            raise No("equivocation")
+        return floor
+    if offered.get("issued") < held.get("issued"):
+        raise No("backdated")
+    then = {member.get("org"): member for member in offered.get("members")}
+    if not all(_stands(member, then[member.get("org")]) for member in held.get("members") if member.get("org") in then):
+        raise No("standing")
+    policy, wanted = held.get("policy"), charter(rules, offered)
+    if not policy.has("officers") or wanted == charter(rules, held):
+        return floor
+    officers = policy.get("officers")
+    keys = {hashlib.sha256(SPKI + one.get("public")).digest(): one.get("public") for one in officers.get("officers")}
+    counted = {}
+    for data in offer.get("approvals") if offer.has("approvals") else []:
+        try:
+            name, payload = verify(rules, "approval", data, 1024, keys.get)
+        except No:
+            continue
+        approval = rules.frame("approval", payload)
+        start = approval.get("from")
+        fits = approval.get("region") == held.get("region") and approval.get("charter") == wanted
+        if fits and floor < start <= offered.get("version"):
+            counted[name] = max(start, counted.get(name, 0))
+    if len(counted) < officers.get("approvals"):
+        raise No("approvals")
+    return sorted(counted.values(), reverse=True)[officers.get("approvals") - 1]
 
 
 def nodes(registry):

@@ -1,6 +1,7 @@
 """VOPRF(ristretto255, SHA-512) of RFC 9497 with a shared key, and derived keys: SPEC.md sections 7.3 and 7.4."""
 
 import hashlib
+import hmac
 
 from crypto import BASE, IDENTITY, L, add, hkdf_sha512, mul, ristretto_decode, ristretto_encode, ristretto_from_uniform
 
@@ -79,18 +80,41 @@ def holds(public, blinded, evaluated, proof):
 
 def combine(answers):
     """Lagrange interpolation at zero of (index, point)."""
-    result = IDENTITY
-    for index, one in answers:
-        factor = 1
-        for other, _ in answers:
-            if other != index:
-                factor = factor * other * pow(other - index, -1, L) % L
-        result = add(result, mul(factor, one))
-    return result
+    indices = [index for index, _ in answers]
+    return total([lagrange(index, indices) for index in indices], [one for _, one in answers])
 
 
 def finalise(text, unblinded):
     return hashlib.sha512(two(len(text)) + text + two(32) + ristretto_encode(unblinded) + b"Finalize").digest()
+
+
+def lagrange(index, indices):
+    """The coefficient of an index at zero among all."""
+    factor = 1
+    for other in indices:
+        if other != index:
+            factor = factor * other * pow(other - index, -1, L) % L
+    return factor
+
+
+def dealt(share, index, threshold, plan, seat):
+    """A dealer's commitments and its value for a seat."""
+    polynomial = [share]
+    for power in range(1, threshold):
+        text = b"hie reshare v1" + two(power) + two(index) + plan
+        wide = hmac.new(share.to_bytes(32, "little"), text, hashlib.sha512).digest()
+        polynomial.append(int.from_bytes(wide, "little") % L)
+    value = sum(factor * seat**power for power, factor in enumerate(polynomial)) % L
+    return [ristretto_encode(mul(factor, BASE)) for factor in polynomial], value.to_bytes(32, "little")
+
+
+def part_fits(commitments, value, threshold, seat, dealer):
+    """Whether a part is what its dealer committed to, and begins with its published point."""
+    number, points = scalar(value), [point(one) for one in commitments]
+    if number is None or None in points or len(points) != threshold or commitments[0] != dealer:
+        return False
+    powers = [seat**power % L for power in range(threshold)]
+    return ristretto_encode(total(powers, points)) == ristretto_encode(mul(number, BASE))
 
 
 def derived(secret, label):

@@ -6,17 +6,19 @@ mod joining;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use hie::authority as office;
+use hie::{authority as office, clock};
 use hie_node_core::exchange::authority as tokens;
 use hie_node_core::patient::{names, normalise, tokens as patient};
 use hie_node_federation::config as index;
 use hie_node_peer::lane::server as lane;
-use hie_node_peer::{budget, handle, trust, upgrade};
+use hie_node_peer::{budget, greet, handle, relay, trust, upgrade};
 use hie_node_pki::refusal::{ACCEPTED, CertificateRefusal};
-use hie_node_pki::{csr, x509};
+use hie_node_pki::{authority as ca, csr, x509};
 use hie_protocol::refusal::Refusal;
-use hie_protocol::version::{ProtocolVersion, SPOKEN, negotiate};
-use hie_protocol::{cbor, checkpoint, claim, id, invitation, message, oprf, record, registry, retrieval, seal, words};
+use hie_protocol::version::{self, ProtocolVersion, SPOKEN, negotiate};
+use hie_protocol::{
+    cbor, charter, checkpoint, claim, digest, id, invitation, message, oprf, record, registry, retrieval, seal, words,
+};
 
 fn text() -> String {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
@@ -47,8 +49,18 @@ fn frames() -> Vec<(&'static str, u64)> {
         ("FRAME_BYTES_MAX", number(cbor::FRAME_BYTES_MAX)),
         ("DEPTH_MAX", number(cbor::DEPTH_MAX)),
         ("OID_CHARS_MAX", number(id::OID_CHARS_MAX)),
-        ("VERSIONS_MAX", number(message::VERSIONS_MAX)),
+        ("VERSIONS_MAX", number(version::VERSIONS_MAX)),
         ("STORE_RECORDS_MAX", number(message::STORE_RECORDS_MAX)),
+        ("STORE_RECORDS_V1_MAX", number(message::STORE_RECORDS_V1_MAX)),
+        ("BEAT_ORGS_MAX", number(message::BEAT_ORGS_MAX)),
+        ("COMPARE_RANGES_MAX", number(message::COMPARE_RANGES_MAX)),
+        ("COMPARED_ENTRIES_MAX", number(message::COMPARED_ENTRIES_MAX)),
+        ("PULLED_RECORDS_MAX", number(message::PULLED_RECORDS_MAX)),
+        ("PULLED_DIGESTS_MAX", number(message::PULLED_DIGESTS_MAX)),
+        ("DIGEST_BYTES_MAX", number(digest::DIGEST_BYTES_MAX)),
+        ("OFFICERS_MAX", number(charter::OFFICERS_MAX)),
+        ("APPROVALS_MAX", number(charter::APPROVALS_MAX)),
+        ("APPROVAL_BYTES_MAX", number(charter::APPROVAL_BYTES_MAX)),
         ("LOOKUP_KEYS_MAX", number(message::LOOKUP_KEYS_MAX)),
         ("FOUND_RECORDS_MAX", number(message::FOUND_RECORDS_MAX)),
         ("FOUND_BYTES_MAX", number(index::MESSAGE_RECORD_BYTES_MAX)),
@@ -84,6 +96,8 @@ fn frames() -> Vec<(&'static str, u64)> {
 fn tokens_and_index() -> Vec<(&'static str, u64)> {
     vec![
         ("EVALUATE_BATCH_MAX", number(oprf::EVALUATE_BATCH_MAX)),
+        ("QUESTION_BATCH_MAX", number(oprf::QUESTION_BATCH_MAX)),
+        ("EVALUATE_BATCH_V1_MAX", number(message::EVALUATE_BATCH_V1_MAX)),
         ("INPUT_BYTES_MAX", number(oprf::INPUT_LEN_MAX)),
         ("SHARES_MAX", u64::from(oprf::SHARES_MAX)),
         (
@@ -117,6 +131,17 @@ fn channels_and_certificates() -> Vec<(&'static str, u64)> {
         ("REQUEST_MS_MAX", handle::DEADLINE_MS_MAX),
         ("MEMBER_STREAMS_MAX", number(budget::STREAMS_MAX)),
         ("MEMBER_BYTES_MAX", number(budget::BYTES_MAX)),
+        ("REQUESTS_PER_SECOND", u64::from(budget::REQUESTS_PER_SECOND)),
+        ("REQUESTS_BURST", u64::from(budget::REQUESTS_BURST)),
+        ("BYTES_PER_SECOND", u64::from(budget::BYTES_PER_SECOND)),
+        ("BYTES_BURST", u64::from(budget::BYTES_BURST)),
+        ("CONNECTIONS_BURST", u64::from(budget::CONNECTIONS_BURST)),
+        ("GREET_MS_MAX", greet::GREET_MS_MAX),
+        ("CIRCUITS_PER_NODE_MAX", number(relay::CIRCUITS_PER_NODE_MAX)),
+        ("CIRCUIT_MS_MAX", relay::CIRCUIT_MS_MAX),
+        ("CIRCUIT_BYTES_MAX", relay::CIRCUIT_BYTES_MAX),
+        ("SKEW_WARN_MS", clock::SKEW_WARN_MS),
+        ("SKEW_REFUSE_MS", clock::SKEW_REFUSE_MS),
         ("CUT_MS_MAX", trust::CUT_MS_MAX),
         (
             "LANE_CONNECTIONS_PER_MEMBER_MAX",
@@ -129,9 +154,10 @@ fn channels_and_certificates() -> Vec<(&'static str, u64)> {
         ("CRL_BYTES_MAX", number(x509::CRL_BYTES_MAX)),
         ("CSR_BYTES_MAX", number(csr::CSR_BYTES_MAX)),
         ("ENROL_BYTES_MAX", number(office::enrol::ENROL_BYTES_MAX)),
-        ("CERTIFICATE_LIFE_MS", office::CERTIFICATE_LIFE_MS),
-        ("CRL_LIFE_MS", office::CRL_LIFE_MS),
-        ("ROOT_LIFE_MS", office::ROOT_LIFE_MS),
+        ("CERTIFICATE_DAYS", u64::from(office::CERTIFICATE_DAYS)),
+        ("CRL_LIFE_MS", ca::CRL_LIFE_MS),
+        ("CRL_RENEW_MS", office::CRL_RENEW_MS),
+        ("ROOT_LIFE_MS", ca::ROOT_LIFE_MS),
         ("REGISTRY_WAIT_MS", number(office::serve::REGISTRY_WAIT.as_millis())),
     ]
 }
@@ -191,7 +217,7 @@ fn spec_p_tls_the_table_of_verdicts_is_the_enum() {
 }
 
 #[test]
-fn spec_p_ver_the_ledger_lists_what_is_spoken() {
+fn spec_p_version_the_ledger_lists_what_is_spoken() {
     let ledger: Vec<u16> = rows(&text(), "## 15. Versions", "## 16.")
         .into_iter()
         .filter(|row| row[0] != "version")
@@ -201,7 +227,7 @@ fn spec_p_ver_the_ledger_lists_what_is_spoken() {
     assert_eq!(ledger.last(), Some(&1));
     for version in SPOKEN {
         assert!(ledger.contains(&version.0), "{version:?}");
-        assert_eq!(negotiate(&[version]), Some(version));
+        assert_eq!(negotiate(&SPOKEN, &[version]), Some(version));
     }
-    assert_eq!(negotiate(&[ProtocolVersion(0)]), None);
+    assert_eq!(negotiate(&SPOKEN, &[ProtocolVersion(0)]), None);
 }

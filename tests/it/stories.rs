@@ -2,7 +2,9 @@
 
 mod broken_input;
 mod corpora;
+mod evil;
 mod kill;
+mod reach;
 mod spine;
 mod trust;
 mod web;

@@ -3,6 +3,7 @@
 use hie::authority::enrol::{Admission, EnrolAnswer, EnrolRequest};
 use hie_protocol::bytes::Bytes;
 use hie_protocol::cbor;
+use hie_protocol::id::OrgId;
 use serde_json::{Value, json};
 
 #[test]
@@ -23,6 +24,11 @@ fn spec_p_join_vectors_do_not_change() {
         csr: Bytes(vec![0x30, 0]),
         control: control.map(Into::into),
         bulk: control.map(Into::into),
+        relays: if control.is_none() {
+            vec![OrgId::parse("urn:oid:2.999.7.2").unwrap()]
+        } else {
+            Vec::new()
+        },
     };
     let mut share = vec![1, 0, 1, 0, 1, 1];
     share.resize(37, 0);
