@@ -39,6 +39,15 @@ pub const EXCHANGE_DEADLINE: Duration = Duration::from_secs(40);
 /// Largest invitation file, in bytes.
 pub const INVITATION_BYTES_MAX: usize = 8192;
 
+/// Whether the authority may hold a question open until it has something newer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// It may.
+    Long,
+    /// It answers at once.
+    None,
+}
+
 const CLIENT_FAILED: &str = "Cannot make the client for the region authority.";
 
 /// What joining learnt, kept beside the identity.
@@ -462,9 +471,15 @@ fn store(home: &Home, admission: &Admission, invitation: &Invitation, organisati
     Ok(())
 }
 
-/// Asks the authority for a registry newer than `have`, with its approvals; none after its patience.
-pub async fn newer_registry(client: &reqwest::Client, authority: &str, have: u64) -> Outcome<Option<Handed>> {
-    let url = format!("https://{authority}/hie/registry?have={have}&approvals=true");
+/// Asks the authority for a registry newer than `have`, with its approvals: none after its patience, or at once.
+pub async fn newer_registry(
+    client: &reqwest::Client,
+    authority: &str,
+    have: u64,
+    patience: Patience,
+) -> Outcome<Option<Handed>> {
+    let now = patience == Patience::None;
+    let url = format!("https://{authority}/hie/registry?have={have}&approvals=true&now={now}");
     let answer = client.get(url).send().await.map_err(Fault::because(
         Exit::Unreachable,
         "The region authority could not be reached.",

@@ -4,6 +4,7 @@ mod broken_input;
 mod corpora;
 mod evil;
 mod kill;
+mod lifecycle;
 mod reach;
 mod spine;
 mod trust;
