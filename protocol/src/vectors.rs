@@ -317,27 +317,6 @@ fn registry_of_version_2() -> Registry {
     registry
 }
 
-/// Frames of version 2 about registry and officers.
-fn charter_frames() -> [(&'static str, Vec<u8>); 3] {
-    let approvals = || vec![Bytes(vec![2])];
-    let push = Request::RegistryPush {
-        signed: Bytes(vec![1]),
-        approvals: approvals(),
-    };
-    let answer = Response::Registry {
-        signed: Some(Bytes(vec![1])),
-        approvals: approvals(),
-    };
-    [
-        ("request registry-push v2", request(push)),
-        ("response registry v2", response(answer)),
-        (
-            "signed registry of version 2",
-            registry_of_version_2().sign(&TestKey::new(1)).unwrap(),
-        ),
-    ]
-}
-
 fn request_frames() -> [(&'static str, Vec<u8>); 9] {
     let hello = Request::Hello {
         versions: vec![V1],
@@ -601,9 +580,12 @@ fn frames() -> BTreeMap<&'static str, Vec<u8>> {
         .chain(index_frames())
         .chain(response_frames())
         .chain(token_frames())
-        .chain(charter_frames())
         .chain(lane_frames())
         .chain(sealed_and_signed())
+        .chain([(
+            "signed registry of version 2",
+            registry_of_version_2().sign(&TestKey::new(1)).unwrap(),
+        )])
         .chain(charter_frames())
         .collect()
 }

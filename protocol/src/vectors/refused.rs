@@ -184,6 +184,16 @@ fn values() -> Vec<(&'static str, Fault)> {
     };
     vec![
         (
+            "request",
+            (
+                "an empty list in place of nothing",
+                "shape",
+                "a16d72656769737472792d70757368a2667369676e6564410169617070726f76616c7380".into(),
+            ),
+        ),
+        ("request", ("null for a share", "shape", share("f6"))),
+        ("request", ("a share over 65535", "shape", share("1a00010000"))),
+        (
             "claim",
             ("a purpose outside the list", "shape", swap(&claim, "cBTG", "cBTH")),
         ),
@@ -258,6 +268,15 @@ fn values() -> Vec<(&'static str, Fault)> {
         ),
         ("lane-ask", ("an unknown item", "shape", lane_ask("68646f63756d656e73"))),
     ]
+}
+
+/// `evaluate` with another share, which stands between the epoch and the blinded elements.
+fn share(value: &str) -> String {
+    let good = hex_of("request evaluate");
+    let (head, epoch) = ("a1686576616c75617465a3", "6565706f636801");
+    assert!(good.starts_with(head) && good.contains(epoch));
+    good.replacen(head, "a1686576616c75617465a4", 1)
+        .replacen(epoch, &format!("{epoch}657368617265{value}"), 1)
 }
 
 fn lane_ask(item: &str) -> String {
