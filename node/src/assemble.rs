@@ -45,7 +45,7 @@ use hie_node_pki::membership::{Membership as MemberCertificates, MembershipCell}
 use hie_node_pki::pem;
 use hie_node_store::contents::ObjectContents;
 use hie_node_store::rocks::{OpenError, RocksStore};
-use hie_protocol::id::OrgId;
+use hie_protocol::id::{OrgId, PublicKey};
 use hie_protocol::oprf::key::KeyShare;
 use hie_protocol::registry::Registry;
 use tokio::sync::{mpsc, watch};
@@ -196,6 +196,16 @@ pub fn held_registry(home: &Home, membership: &Membership) -> Outcome<Registry> 
     crate::registry::load(home, &root).map(|(registry, _)| registry)
 }
 
+/// The keys under which the organisation's log may be signed: this node's first, then those of its other nodes, which
+/// had the store before or have it after.
+fn signing_keys(registry: &Registry, signer: &Key) -> Vec<PublicKey> {
+    let mut keys = vec![signer.public()];
+    let member = registry.node(&signer.node_key()).map(|(member, _)| member);
+    let others = member.into_iter().flat_map(|member| &member.nodes);
+    keys.extend(others.map(|node| node.public).filter(|key| *key != signer.public()));
+    keys
+}
+
 /// Opens everything that needs no other node.
 pub fn trade(home: &Home, config: &Config) -> Outcome<(Trade, watch::Sender<Arc<Registry>>)> {
     let membership = Membership::load(home)?;
@@ -205,6 +215,7 @@ pub fn trade(home: &Home, config: &Config) -> Outcome<(Trade, watch::Sender<Arc<
         "The node's key cannot be read.",
         "Restore it.",
     ))?;
+    let signing = signing_keys(&registry, &signer);
     let (announce, view) = watch::channel(Arc::new(registry));
     let kek = std::fs::read(home.kek()).map_err(Fault::because(
         Exit::Config,
@@ -228,7 +239,7 @@ pub fn trade(home: &Home, config: &Config) -> Outcome<(Trade, watch::Sender<Arc<
     let me = membership.organisation.clone();
     let log_identity = LogIdentity {
         org: me.clone(),
-        keys: vec![signer.public()],
+        keys: signing,
     };
     let node_signer: Arc<dyn hie_node_core::ports::NodeSigner> = Arc::new(signer.clone());
     let audit = AuditLog::open(

@@ -336,6 +336,16 @@ struct Running {
 impl Node {
     /// Starts it and waits until it takes orders.
     pub async fn start(&mut self) {
+        self.begin(false);
+        self.serves().await;
+    }
+
+    /// Lets it stand by for another node with the same store.
+    pub fn stand_by(&mut self) {
+        self.begin(true);
+    }
+
+    fn begin(&mut self, standby: bool) {
         assert!(self.running.is_none(), "{} runs already", self.name);
         let (stop, stopped) = oneshot::channel::<()>();
         let home = self.home.clone();
@@ -344,15 +354,28 @@ impl Node {
             let stop = async move {
                 let _stopped_or_dropped = stopped.await;
             };
-            run::serve_until(&home, &output, stop).await
+            if standby {
+                run::stand_by(&home, &output, stop).await
+            } else {
+                run::serve_until(&home, &output, stop).await
+            }
         });
+        self.running = Some(Running { stop, task });
+    }
+
+    /// Waits until it takes orders.
+    pub async fn serves(&self) {
         let socket = self.home.socket();
         until("the node takes orders", || async {
-            assert!(!task.is_finished(), "{} ended while starting", self.name);
+            assert!(self.runs(), "{} ended while starting", self.name);
             UnixStream::connect(&socket).await.ok()
         })
         .await;
-        self.running = Some(Running { stop, task });
+    }
+
+    /// Whether it takes orders now.
+    pub async fn is_serving(&self) -> bool {
+        UnixStream::connect(self.home.socket()).await.is_ok()
     }
 
     /// Stops it in order.
@@ -574,8 +597,8 @@ impl Region {
             .unwrap()
     }
 
-    /// Invites an organisation, lets it join, starts its node, makes its accounts.
-    pub async fn join(&self, guise: impl Into<Guise<'_>>) -> Node {
+    /// Invites an organisation and lets it join, but does not start its node.
+    pub async fn enrol(&self, guise: impl Into<Guise<'_>>) -> Node {
         let guise = guise.into();
         let org = OrgId::parse(guise.urn).unwrap();
         let home = Home::at(self.path(guise.slug));
@@ -607,13 +630,18 @@ impl Region {
             .authority(move |authority| authority.invite(guest, clock::now()).unwrap().to_text().to_string())
             .await;
         join::join(&home, Join { invitation, wait: 30 }, &output).await.unwrap();
-        let mut node = Node {
+        Node {
             name: guise.name.to_owned(),
             org,
             home,
             web,
             running: None,
-        };
+        }
+    }
+
+    /// Invites an organisation, lets it join, starts its node, makes its accounts.
+    pub async fn join(&self, guise: impl Into<Guise<'_>>) -> Node {
+        let mut node = self.enrol(guise).await;
         node.start().await;
         for (account, name, department, role) in ACCOUNTS {
             let order = Order::AccountAdd {

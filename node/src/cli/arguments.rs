@@ -48,7 +48,7 @@ pub enum Command {
     /// Join a region with an invitation (text or file).
     Join(Join),
     /// Run the node.
-    Serve,
+    Serve(Serve),
     /// Short state of the running node.
     Status,
     /// Check everything and say how to fix it.
@@ -380,6 +380,15 @@ pub struct Init {
     /// Member (OID URN) that relays sealed channels from others that only dial out; may be given several times.
     #[arg(long = "relay")]
     pub relays: Vec<String>,
+}
+
+/// `hie serve`
+#[derive(Args, Debug)]
+pub struct Serve {
+    /// Wait until the organisation's other node lets go of the store, then take over with this node's own key. Both have
+    /// the same `data` folder on shared storage and the same `secrets/kek`.
+    #[arg(long)]
+    pub standby: bool,
 }
 
 /// `hie join`
