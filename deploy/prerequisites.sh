@@ -41,7 +41,7 @@ need_rust() {
 }
 
 # Installs packages with apt, or names what is missing where there is no apt. First what they are for, then the packages.
-install() {
+install_packages() {
     local purpose=$1 as_root=()
     shift
     have apt-get || fail "Programs are missing: $*." "they $purpose, and this machine has no apt to install them" \
@@ -64,12 +64,12 @@ need_native() {
     have pkg-config || missing+=(pkg-config)
     have clang || missing+=(clang)
     have_libclang || missing+=(libclang-dev)
-    [ "${#missing[@]}" -eq 0 ] || install "build the storage engine" "${missing[@]}"
+    [ "${#missing[@]}" -eq 0 ] || install_packages "build the storage engine" "${missing[@]}"
 }
 
 # Python 3.9 or newer with its standard library: the independent checker of the protocol is written in it.
 need_python() {
-    have python3 || install "run the independent checker of the protocol" python3
+    have python3 || install_packages "run the independent checker of the protocol" python3
     python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' || fail "Python is too old: $(python3 --version)." \
         "the independent checker of the protocol needs 3.9 or newer" "Install a newer python3, then run this again."
 }
