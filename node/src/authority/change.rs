@@ -435,7 +435,12 @@ pub fn differences(before: &Registry, after: &Registry) -> Vec<String> {
     {
         lines.push(format!("member {} removed", member.name));
     }
-    let (was, is) = (&before.policy, &after.policy);
+    lines.extend(policy_differences(&before.policy, &after.policy));
+    lines
+}
+
+fn policy_differences(was: &RegionPolicy, is: &RegionPolicy) -> Vec<String> {
+    let mut lines = Vec::new();
     if was.officers != is.officers {
         let names = is.officers.as_ref().map_or_else(
             || "none".to_owned(),
