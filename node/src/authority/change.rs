@@ -379,7 +379,8 @@ impl Authority {
                 .and_then(|draft| charter(&draft.registry))
             {
                 Ok(new) => {
-                    if new != pending.charter {
+                    // The same charter may come out again; approvals below the floor count no more all the same.
+                    if new != pending.charter || pending.from <= self.state.floor {
                         pending.charter = new;
                         pending.from = self.state.registry.version.saturating_add(1);
                         pending.approvals.clear();
