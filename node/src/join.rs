@@ -442,6 +442,10 @@ fn store(home: &Home, admission: &Admission, invitation: &Invitation, organisati
         authority: invitation.address().to_owned(),
         organisation: organisation.clone(),
     };
+    if Membership::load(home).is_ok_and(|before| before.root != membership.root) {
+        // Another region counts its registries anew.
+        let _absent = std::fs::remove_file(home.registry_mark());
+    }
     let text = serde_json::to_vec_pretty(&membership).map_err(Fault::because(
         Exit::Failed,
         "Cannot write the membership.",
