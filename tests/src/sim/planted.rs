@@ -6,7 +6,7 @@ use super::oracle::Law;
 use super::world::{Report, run};
 
 /// Every planted bug, and the laws whose violation shows it.
-pub const PLANTED: [(Planted, &[Law]); 8] = [
+pub const PLANTED: [(Planted, &[Law]); 10] = [
     (
         Planted::AcknowledgeBeforeSync,
         &[Law::Lost, Law::Stale, Law::Resurfaced, Law::NotConverged],
@@ -18,6 +18,8 @@ pub const PLANTED: [(Planted, &[Law]); 8] = [
     (Planted::LabelIgnored, &[Law::Excluded]),
     (Planted::OutboxForgotten, &[Law::NotConverged]),
     (Planted::UnsettledWhole, &[Law::Lost, Law::Stale, Law::Resurfaced]),
+    (Planted::NobodyBehind, &[Law::Lost, Law::Stale, Law::Resurfaced]),
+    (Planted::QuorumSuffices, &[Law::Lost, Law::Stale, Law::Resurfaced]),
 ];
 
 /// Searches the seeds from 1 for a run that shows the bug by one of `laws`; the report of the first.

@@ -19,7 +19,7 @@ use crate::catalogue::Table;
 use crate::exchange::claim::Asking;
 use crate::ids::PatientKey;
 use crate::kv::{Batch, Kv, KvError, Scan};
-use crate::locator::build::{BuildError, Draft, Plan, drafts};
+use crate::locator::build::{BuildError, Draft, Plan, drafts, exclude_anew};
 use crate::locator::driver::{IndexError, IndexHandle};
 use crate::locator::sequence::Sequencer;
 use crate::locator::state::{DocumentRow, LocatorRow, LocatorStates, StateError, TokenRow};
@@ -227,8 +227,10 @@ impl Publisher {
             .into_iter()
             .map(|token| token.input)
             .collect();
+        exclude_anew(&mut row, &label.excluded, &*self.parts.random)?;
         self.complete(&mut row, &inputs, &entries).await?;
         let parts = Arc::clone(&self.parts);
+        let excluded = label.excluded.clone();
         let (mut row, signed, changes) = blocking(move || {
             // INVARIANT: handles and outputs are durable before a record carries them.
             parts.states.write(patient, &row, Batch::new())?;
@@ -249,6 +251,9 @@ impl Publisher {
         for records in signed.chunks(PUBLISH_RECORDS_MAX) {
             self.parts.index.publish(records.to_vec()).await?;
         }
+        let handled: BTreeSet<RecordHandle> = changes.iter().map(|(handle, _)| *handle).collect();
+        row.retired.retain(|retired| !handled.contains(&retired.handle));
+        row.excluded = excluded;
         for (handle, told) in changes {
             for token in row.tokens.iter_mut().filter(|token| token.handle == handle) {
                 token.told = told;
@@ -342,6 +347,8 @@ impl Parts {
                 record_key: vec![0; 32],
                 tokens: Vec::new(),
                 documents: Vec::new(),
+                excluded: Vec::new(),
+                retired: Vec::new(),
             },
             row => row?,
         };
