@@ -284,3 +284,6 @@ impl Drop for Waiting<'_> {
         self.shared.end(self.org, self.heard);
     }
 }
+
+#[cfg(test)]
+mod tests;

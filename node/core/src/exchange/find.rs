@@ -18,6 +18,7 @@ use hie_protocol::oprf::derive;
 use hie_protocol::record::{LocatorSecret, VerifiedRecord};
 use hie_protocol::refusal::Class;
 use hie_protocol::vocabulary::{DocumentClass, Purpose};
+use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::audit::AuditError;
@@ -40,6 +41,8 @@ pub const TOKENS_DEADLINE_MS: u64 = 4000;
 pub const RECORD_KEYS_MAX: usize = 64;
 /// Most pointer handles named to one custodian.
 pub const HANDLES_MAX: usize = 64;
+/// Hints of the index that wait to be read.
+pub const HINTS_MAX: usize = 64;
 
 /// Why a question cannot be asked at all.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +109,35 @@ pub struct Found {
     pub correlation: Correlation,
 }
 
+/// Takes custodians that came to light before the index has answered.
+pub(super) type Sighted = mpsc::Sender<BTreeMap<OrgId, Pointed>>;
+
+/// What a question looks for in the index.
+pub(super) struct Hunt {
+    tokens: Vec<Token>,
+    outputs: Vec<Output>,
+}
+
+impl Hunt {
+    fn keys(&self) -> Vec<IndexKey> {
+        let key = |output: &Output| IndexKey::new(derive::index_key(output));
+        self.outputs.iter().map(key).collect()
+    }
+
+    fn end(&self, outcome: Outcome, found: &mut Found) {
+        let records = match outcome {
+            Outcome::Complete { records, .. } => records,
+            Outcome::Partial { records, silent, .. } => {
+                found.silent = silent;
+                records
+            }
+        };
+        found
+            .custodians
+            .extend(worth_asking(&self.tokens, &self.outputs, &records));
+    }
+}
+
 /// What finding works with.
 #[derive(Clone)]
 pub struct Finder {
@@ -134,6 +166,41 @@ impl fmt::Debug for Finder {
 impl Finder {
     /// Asks the index who holds something about a person. Errors: [`FindError`].
     pub async fn find(&self, asking: &Asking, person: &Demographics) -> Result<Found, FindError> {
+        let (mut found, hunt) = self.begin(asking, person).await?;
+        if let Some(hunt) = hunt {
+            let deadline = found.as_of.plus(INDEX_DEADLINE_MS);
+            let outcome = self.index.lookup(hunt.keys(), deadline).await?;
+            hunt.end(outcome, &mut found);
+        }
+        Ok(found)
+    }
+
+    /// As [`Self::find`] once [`Self::begin`] is done; custodians that come to light on the way go to `sighted`.
+    /// Errors: [`FindError`].
+    pub(super) async fn hunt(&self, hunt: &Hunt, found: &mut Found, sighted: Sighted) -> Result<(), FindError> {
+        let (hints, mut gathered) = mpsc::channel(HINTS_MAX);
+        let deadline = found.as_of.plus(INDEX_DEADLINE_MS);
+        let mut lookup = core::pin::pin!(self.index.lookup_hinted(hunt.keys(), deadline, hints));
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut lookup => break outcome?,
+                Some(records) = gathered.recv() => {
+                    // Whoever asked may have gone.
+                    let _gone = sighted.send(worth_asking(&hunt.tokens, &hunt.outputs, &records)).await;
+                }
+            }
+        };
+        hunt.end(outcome, found);
+        Ok(())
+    }
+
+    /// Records the question, evaluates its tokens, and names who is asked whatever the index says. Without tokens, or
+    /// without enough token authorities, there is nothing to look up. Errors: [`FindError`].
+    pub(super) async fn begin(
+        &self,
+        asking: &Asking,
+        person: &Demographics,
+    ) -> Result<(Found, Option<Hunt>), FindError> {
         if (asking.purpose == Purpose::BreakGlass) != asking.break_glass.is_some() {
             return Err(FindError::Emergency);
         }
@@ -157,28 +224,15 @@ impl Finder {
         let epoch = self.registry.borrow().policy.tokens.epoch;
         let tokens = tokens::ask(&normalise(person), epoch);
         if tokens.is_empty() {
-            return Ok(found);
+            return Ok((found, None));
         }
-        let outputs = match self.outputs(asking, &tokens).await? {
-            Ok(outputs) => outputs,
+        match self.outputs(asking, &tokens).await? {
+            Ok(outputs) => Ok((found, Some(Hunt { tokens, outputs }))),
             Err(silent) => {
                 found.silent = silent;
-                return Ok(found);
+                Ok((found, None))
             }
-        };
-        let keys = outputs
-            .iter()
-            .map(|output| IndexKey::new(derive::index_key(output)))
-            .collect();
-        let records = match self.index.lookup(keys, as_of.plus(INDEX_DEADLINE_MS)).await? {
-            Outcome::Complete { records, .. } => records,
-            Outcome::Partial { records, silent, .. } => {
-                found.silent = silent;
-                records
-            }
-        };
-        found.custodians.extend(worth_asking(&tokens, &outputs, &records));
-        Ok(found)
+        }
     }
 
     /// The outputs, or who of the authorities is silent.

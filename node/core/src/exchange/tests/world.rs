@@ -561,8 +561,8 @@ impl Org {
     }
 
     pub async fn ask(&self, asking: &Asking, person: &Demographics) -> Vec<AskEvent> {
-        let found = self.finder.find(asking, person).await.unwrap();
-        self.fanout.ask(found, asking.clone(), person.clone()).collect().await
+        let events = self.fanout.question(asking.clone(), person.clone()).await.unwrap();
+        events.collect().await
     }
 
     /// Audit entries of a kind, oldest first.
