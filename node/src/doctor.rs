@@ -75,11 +75,14 @@ pub async fn run(home: &Home, output: &Output) -> Outcome<Exit> {
     let running = socket::is_served(&home.socket()).await;
     findings.push(ok("node", if running { "runs" } else { "does not run" }));
     if let Some(config) = config.filter(|_| !running) {
-        for (what, address) in [
+        let listening = [
             ("web", config.web.listen),
             ("control", config.peers.control),
             ("bulk", config.peers.bulk),
-        ] {
+        ];
+        // A node that only dials out listens to its own users alone.
+        let count = if config.peers.outbound_only { 1 } else { listening.len() };
+        for (what, address) in listening.into_iter().take(count) {
             findings.push(match TcpListener::bind(address) {
                 Ok(_) => ok(what, format!("{address} is free")),
                 Err(error) => found(
