@@ -6,6 +6,7 @@
 pub mod command;
 pub mod enrol;
 pub mod serve;
+pub mod tokens;
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};

@@ -270,7 +270,7 @@ pub fn authority_client(root: [u8; 32]) -> Outcome<reqwest::Client> {
 }
 
 /// Body of an answer, bounded.
-async fn body(mut answer: reqwest::Response) -> Outcome<Vec<u8>> {
+pub async fn body(mut answer: reqwest::Response) -> Outcome<Vec<u8>> {
     let what = "The region authority's answer could not be read.";
     let mut bytes = Vec::new();
     while let Some(chunk) = answer

@@ -21,5 +21,6 @@ pub mod order;
 pub mod run;
 pub mod socket;
 pub mod summary;
+pub mod tokens;
 pub mod wire;
 pub mod workers;

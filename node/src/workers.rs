@@ -82,6 +82,13 @@ pub fn start(
     tasks.spawn(publish(region.clone(), fail.clone()));
     tasks.spawn(checkpoint(trade.clone(), fail.clone()));
     tasks.spawn(links(region.clone()));
+    tasks.spawn(crate::tokens::keep(
+        trade.clone(),
+        region.clone(),
+        membership.fingerprint()?,
+        membership.authority.clone(),
+        fail.clone(),
+    ));
     tasks.spawn(follow_registry(keeper));
     // Empty words: the index ended in order.
     let (ended, index) = watch::channel(None);

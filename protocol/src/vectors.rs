@@ -30,7 +30,7 @@ use crate::vocabulary::{Confidentiality, DocumentClass, Purpose, Role, Sensitivi
 
 const NOW: Millis = Millis(1_790_000_000_000);
 
-fn org(last: u8) -> OrgId {
+pub(crate) fn org(last: u8) -> OrgId {
     OrgId::parse(&format!("urn:oid:2.999.7.{last}")).unwrap()
 }
 
@@ -53,7 +53,7 @@ fn member(last: u8) -> Member {
     }
 }
 
-fn registry() -> Registry {
+pub(crate) fn registry() -> Registry {
     Registry {
         region: "Northport Region".into(),
         version: 7,

@@ -4,6 +4,7 @@ mod broken_input;
 mod corpora;
 mod kill;
 mod spine;
+mod tokens;
 mod trust;
 mod web;
 mod withheld;

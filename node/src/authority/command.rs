@@ -46,6 +46,7 @@ pub async fn run(command: AuthorityCommand, output: &Output) -> Outcome<Exit> {
             running.until(crate::run::stop_signal()).await?;
             Ok(Exit::Done)
         }
+        AuthorityCommand::Tokens(command) => super::tokens::run(command, output),
         AuthorityCommand::List(dir) => list(&dir, output),
         AuthorityCommand::Approve(request) => decide(&request.dir, request.request, true, output),
         AuthorityCommand::Reject(request) => decide(&request.dir, request.request, false, output),

@@ -92,6 +92,7 @@ impl StateDesk {
         });
         needs_you.extend(certificate_words(until, now));
         needs_you.extend(peers_words(&peers, &registry));
+        needs_you.extend(crate::tokens::words(&registry, &self.region.tokens.watch));
         if waiting >= WAITING_MANY {
             let more = if waiting >= u64::try_from(MARKS_MAX).unwrap_or(u64::MAX) {
                 " or more"

@@ -384,7 +384,9 @@ fn limits_hold() {
     let many = vec![b"x".as_slice(); EVALUATE_BATCH_MAX + 1];
     assert_eq!(
         Blinding::new(&many, &mut random).unwrap_err(),
-        OprfError::BatchSize { count: EVALUATE_BATCH_MAX + 1 }
+        OprfError::BatchSize {
+            count: EVALUATE_BATCH_MAX + 1
+        }
     );
     assert_eq!(
         Blinding::new(&[], &mut random).unwrap_err(),

@@ -138,7 +138,12 @@ impl Server {
                     None => Response::Refused(Refusal::Claim),
                 }
             }
-            Request::Evaluate { claim, epoch, blinded } => {
+            Request::Evaluate {
+                claim,
+                epoch,
+                blinded,
+                share,
+            } => {
                 let Some(authority) = self.authority.clone() else {
                     return Response::Refused(Refusal::NotOffered);
                 };
@@ -146,7 +151,13 @@ impl Server {
                     Ok(claim) => claim,
                     Err(refusal) => return Response::Refused(refusal),
                 };
-                blocking(move || authority.serve(&claim, epoch, &blinded)).await
+                blocking(move || authority.serve(&claim, epoch, share, &blinded)).await
+            }
+            Request::Reshare { epoch, generation } => {
+                let Some(authority) = self.authority.clone() else {
+                    return Response::Refused(Refusal::NotOffered);
+                };
+                blocking(move || authority.reshare(&node, epoch, generation)).await
             }
             Request::Open(open) => {
                 let claim = match self.gate.take(&open.claim.0, &node) {
