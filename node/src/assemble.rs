@@ -10,6 +10,7 @@ use hie_node_core::account::Accounts;
 use hie_node_core::audit::log::{AuditLog, LogIdentity};
 use hie_node_core::catalogue::Table;
 use hie_node_core::content::ContentStore;
+use hie_node_core::exchange::attention::Attention;
 use hie_node_core::exchange::authority::{self, Authority};
 use hie_node_core::exchange::budget::{self, Budgets};
 use hie_node_core::exchange::claim::{ClaimGate, ClaimMaker};
@@ -52,13 +53,14 @@ use hie_protocol::registry::{MemberRole, Registry};
 use tokio::sync::{mpsc, watch};
 
 use crate::alarm::Alarm;
+use crate::board::Board;
 use crate::clock::System;
 use crate::config::Config;
 use crate::fault::{Exit, Fault, Outcome, chain};
 use crate::home::Home;
 use crate::intake::dicom::DicomIntake;
 use crate::intake::fhir::FhirIntake;
-use crate::join::{Membership, root_public};
+use crate::join::Membership;
 use crate::summary::Summary;
 use crate::tokens::{TokenSide, import_share};
 use crate::wire::{LanePort, LanesPort, WirePort};
@@ -114,6 +116,8 @@ pub struct Trade {
 pub struct Region {
     /// Control channels.
     pub peers: Peers,
+    /// Who of the members shows signs of life.
+    pub attention: Attention,
     /// The index.
     pub index: IndexHandle,
     /// Publication.
@@ -130,6 +134,8 @@ pub struct Region {
     pub announce: Arc<watch::Sender<Arc<Registry>>>,
     /// Certificate and key in use.
     pub identity: Arc<IdentityCell>,
+    /// What the node knows about its own trust.
+    pub board: Arc<Board>,
     /// Token keys.
     pub tokens: TokenSide,
 }
@@ -173,8 +179,6 @@ fn failed<E: std::error::Error>(what: &'static str) -> impl FnOnce(E) -> Fault {
 /// The registry that was last taken, verified against the region's root.
 pub fn held_registry(home: &Home, membership: &Membership) -> Outcome<Registry> {
     let fix = "Run `hie join` again with a new invitation.";
-    let bytes =
-        std::fs::read(home.registry()).map_err(Fault::because(Exit::Config, "The registry cannot be read.", fix))?;
     let chain = std::fs::read_to_string(home.node_certificate()).map_err(Fault::because(
         Exit::Config,
         "The node's certificate cannot be read.",
@@ -194,11 +198,7 @@ pub fn held_registry(home: &Home, membership: &Membership) -> Outcome<Registry> 
             fix,
         ));
     }
-    Registry::verify(&bytes, root_public(&root)?, None).map_err(Fault::because(
-        Exit::Refused,
-        "The registry is not trusted.",
-        fix,
-    ))
+    crate::registry::load(home, &root).map(|(registry, _)| registry)
 }
 
 /// Opens everything that needs no other node.
@@ -414,7 +414,8 @@ pub async fn region(
     })
     .await
     .map_err(failed("The control channel cannot be opened."))?;
-    let wire: Arc<dyn Wire> = Arc::new(WirePort::new(peers.clone(), trade.registry.clone()));
+    let attention = Attention::new(Arc::new(WirePort::new(peers.clone(), trade.registry.clone())));
+    let wire: Arc<dyn Wire> = Arc::new(attention.clone());
     let lanes = LaneClient::new(Arc::clone(&trust)).map_err(failed("The bulk lane cannot be prepared."))?;
     let lanes = Arc::new(LanesPort::new(lanes, trade.registry.clone()));
     let node_signer = Arc::clone(&trade.custodian.signer);
@@ -466,6 +467,8 @@ pub async fn region(
         Arc::clone(&trade.clock),
         Arc::clone(&trade.random),
     );
+    let board = Arc::new(Board::default());
+    let claims = claims.gated(Arc::clone(&board) as _);
     let tokens = WireTokens::new(TokenParts {
         me: trade.me.clone(),
         wire: Arc::clone(&wire),
@@ -523,6 +526,7 @@ pub async fn region(
     );
     let region = Region {
         peers,
+        attention,
         index,
         publisher,
         finder,
@@ -531,6 +535,7 @@ pub async fn region(
         server,
         announce: Arc::new(announce),
         identity,
+        board,
         tokens: token_side,
     };
     Ok((

@@ -23,6 +23,9 @@ pub const DOMAIN_EVIDENCE: &str = "hie evidence v1";
 /// Domain of what a node tells the region office about token keys.
 pub const DOMAIN_TOKEN_REPORT: &str = "hie token report v1";
 
+/// Domain of an owner's digest of what a holder confirmed.
+pub const DOMAIN_DIGEST: &str = "hie index digest v1";
+
 /// Holds a signing key; the key itself never enters this crate.
 pub trait Signer {
     /// The node that signs.

@@ -535,6 +535,7 @@ impl Region {
             address: address.to_string(),
             token_threshold,
             token_authorities,
+            certificate_days: hie::authority::CERTIFICATE_DAYS,
         };
         drop(Authority::init(&folder.path().join("region"), options, clock::now()).unwrap());
         let running = serve::start(&folder.path().join("region"), address, true)

@@ -16,12 +16,13 @@ use hie_protocol::id::{Millis, NodeKey, OrgId, PublicKey};
 use hie_protocol::message::SecretBytes;
 use hie_protocol::office::{DealtShare, HeldShare, SeatReport, TokenOrders, TokenReport};
 use hie_protocol::oprf::key::{GroupKey, PublicShare, deal, public_key};
-use hie_protocol::registry::{MemberRole, Resharing, ShareSeat, TokenAuthority, TokenEpoch};
+use hie_protocol::registry::{MemberRole, Resharing, ShareSeat, TokenAuthority, TokenEpoch, TokenParameters};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::change::{Change, Effect};
 use super::command::organisation;
-use super::{Authority, STATE_BYTES_MAX, filler, random};
+use super::{Authority, STATE_BYTES_MAX, State, filler, random};
 use crate::cli::arguments::{TokensCommand, TokensReshare, TokensSeats};
 use crate::cli::output::Output;
 use crate::clock;
@@ -180,7 +181,7 @@ impl Authority {
     }
 
     /// Deals a new key to the seats and publishes it beside the one in force.
-    pub fn new_epoch(&mut self, threshold: Option<u16>, orgs: &[OrgId], now: Millis) -> Outcome<u32> {
+    pub fn new_epoch(&mut self, threshold: Option<u16>, orgs: &[OrgId], now: Millis) -> Outcome<Effect> {
         let what = "No new token key can be dealt now.";
         let tokens = &self.state.registry.policy.tokens;
         if tokens.beside.is_some() || tokens.resharing.is_some() {
@@ -214,13 +215,19 @@ impl Authority {
         }
         // The shares first: a registry that names an authority without a share would stop its members' publication.
         self.keep_office(&office)?;
-        self.state.registry.policy.tokens.beside = Some(TokenEpoch {
+        let mut tokens = self.state.registry.policy.tokens.clone();
+        tokens.beside = Some(TokenEpoch {
             epoch,
             threshold,
             authorities,
         });
-        self.publish(now)?;
-        Ok(epoch)
+        self.grant_tokens(tokens, now)
+    }
+
+    /// Grants other token parameters; officers approve them where the region has officers.
+    fn grant_tokens(&mut self, tokens: TokenParameters, now: Millis) -> Outcome<Effect> {
+        let change = Change::tokens(&self.state.registry, tokens)?;
+        self.grant(change, now)
     }
 
     /// Active members with the role, or exactly those named.
@@ -261,7 +268,7 @@ impl Authority {
     }
 
     /// Lets questions use the new key.
-    pub fn switch(&mut self, now: Millis) -> Outcome<u32> {
+    pub fn switch(&mut self, now: Millis) -> Outcome<Effect> {
         let what = "The key is not switched.";
         let office = self.office()?;
         let tokens = &self.state.registry.policy.tokens;
@@ -279,19 +286,18 @@ impl Authority {
             let why = format!("not yet published under epoch {}: {}", coming.epoch, names.join(", "));
             return Err(refused(what, why, "Wait for them, or revoke those that are gone."));
         }
-        let tokens = &mut self.state.registry.policy.tokens;
+        let mut tokens = tokens.clone();
         tokens.beside = Some(TokenEpoch {
             epoch: core::mem::replace(&mut tokens.epoch, coming.epoch),
             threshold: core::mem::replace(&mut tokens.threshold, coming.threshold),
             authorities: core::mem::replace(&mut tokens.authorities, coming.authorities),
         });
-        self.publish(now)?;
-        Ok(self.state.registry.policy.tokens.epoch)
+        self.grant_tokens(tokens, now)
     }
 
     /// Ends what is left beside: the old key after a switch, the old shares after new authorities were seated.
-    pub fn retire(&mut self, now: Millis) -> Outcome<&'static str> {
-        let tokens = &mut self.state.registry.policy.tokens;
+    pub fn retire(&mut self, now: Millis) -> Outcome<(&'static str, Effect)> {
+        let mut tokens = self.state.registry.policy.tokens.clone();
         let seated = tokens.resharing.as_ref().is_some_and(|resharing| {
             let indices: Vec<u16> = tokens.authorities.iter().map(|entry| entry.index).collect();
             resharing.seats.iter().all(|seat| indices.contains(&seat.index))
@@ -306,8 +312,7 @@ impl Authority {
             let fix = "See `hie authority tokens status`.";
             return Err(refused("Nothing is retired.", "nothing old is left beside", fix));
         };
-        self.publish(now)?;
-        Ok(done)
+        Ok((done, self.grant_tokens(tokens, now)?))
     }
 
     /// Describes a resharing of the key in force; a new attempt replaces one that is not seated.
@@ -317,7 +322,7 @@ impl Authority {
         orgs: &[OrgId],
         without: &[OrgId],
         now: Millis,
-    ) -> Outcome<Resharing> {
+    ) -> Outcome<(Resharing, Effect)> {
         let what = "The key cannot be passed on now.";
         let orgs = self.seats(orgs)?;
         let mut office = self.office()?;
@@ -356,13 +361,13 @@ impl Authority {
             "Name enough organisations, or a lower --threshold.",
         ))?;
         self.keep_office(&office)?;
-        self.state.registry.policy.tokens.resharing = Some(resharing.clone());
-        self.publish(now)?;
-        Ok(resharing)
+        let mut tokens = self.state.registry.policy.tokens.clone();
+        tokens.resharing = Some(resharing.clone());
+        Ok((resharing, self.grant_tokens(tokens, now)?))
     }
 
     /// Lets the new authorities answer, once their points are those of one sharing of the same key.
-    pub fn seat(&mut self, now: Millis) -> Outcome<()> {
+    pub fn seat(&mut self, now: Millis) -> Outcome<Effect> {
         let what = "The new authorities are not seated.";
         let office = self.office()?;
         let tokens = &self.state.registry.policy.tokens;
@@ -413,11 +418,20 @@ impl Authority {
             })
         });
         let authorities: Vec<TokenAuthority> = seats.collect();
-        let tokens = &mut self.state.registry.policy.tokens;
+        let mut tokens = tokens.clone();
         tokens.authorities = authorities;
         tokens.threshold = resharing.threshold;
         // The description stays until `retire`: while it stands, both sharings answer.
-        self.publish(now)
+        self.grant_tokens(tokens, now)
+    }
+}
+
+impl State {
+    /// Whether the first dealing is still the one in force: then a member that joins with the role gets its next share.
+    pub(super) fn deals_first(&self) -> bool {
+        let tokens = &self.registry.policy.tokens;
+        let first = |entry: &TokenAuthority| self.points.contains(&(entry.index, entry.point));
+        tokens.epoch == FIRST_EPOCH && tokens.resharing.is_none() && tokens.authorities.iter().all(first)
     }
 }
 
@@ -468,44 +482,75 @@ pub fn run(command: TokensCommand, output: &Output) -> Outcome<Exit> {
             threshold,
             organisation,
         }) => {
-            let epoch = Authority::open(&dir)?.new_epoch(threshold, &orgs(&organisation)?, now)?;
-            output.data(format!("Dealt the key of epoch {epoch}"), &json!({ "epoch": epoch }));
-            output.say("Members publish under both keys now. Next, when all are done: hie authority tokens switch");
-            Ok(Exit::Done)
+            let effect = Authority::open(&dir)?.new_epoch(threshold, &orgs(&organisation)?, now)?;
+            Ok(tell(
+                output,
+                "dealt",
+                effect,
+                "Next, when all have published under both keys: hie authority tokens switch",
+            ))
         }
         TokensCommand::Switch(dir) => {
-            let epoch = Authority::open(&dir.dir)?.switch(now)?;
-            output.data(format!("Questions use epoch {epoch}"), &json!({ "epoch": epoch }));
-            output.say("Next, when nobody uses an older registry: hie authority tokens retire");
-            Ok(Exit::Done)
+            let effect = Authority::open(&dir.dir)?.switch(now)?;
+            Ok(tell(
+                output,
+                "switched",
+                effect,
+                "Next, when nobody uses an older registry: hie authority tokens retire",
+            ))
         }
         TokensCommand::Reshare(TokensReshare { seats, without }) => {
             let mut authority = Authority::open(&seats.dir)?;
             let named = orgs(&seats.organisation)?;
-            let resharing = authority.reshare(seats.threshold, &named, &orgs(&without)?, now)?;
-            let text = format!(
+            let (resharing, effect) = authority.reshare(seats.threshold, &named, &orgs(&without)?, now)?;
+            output.say(format!(
                 "Resharing {}: {} dealers, {} seats, threshold {}",
                 resharing.generation,
                 resharing.dealers.len(),
                 resharing.seats.len(),
                 resharing.threshold
-            );
-            output.data(text, &json!({ "generation": resharing.generation }));
-            output.say("Next, when every seat has its share: hie authority tokens seat");
-            Ok(Exit::Done)
+            ));
+            Ok(tell(
+                output,
+                "reshared",
+                effect,
+                "Next, when every seat has its share: hie authority tokens seat",
+            ))
         }
         TokensCommand::Seat(dir) => {
-            Authority::open(&dir.dir)?.seat(now)?;
-            output.data("The new authorities answer", &json!({ "seated": true }));
-            output.say("Next, when nobody uses an older registry: hie authority tokens retire");
-            Ok(Exit::Done)
+            let effect = Authority::open(&dir.dir)?.seat(now)?;
+            Ok(tell(
+                output,
+                "seated",
+                effect,
+                "Next, when nobody uses an older registry: hie authority tokens retire",
+            ))
         }
         TokensCommand::Retire(dir) => {
-            let what = Authority::open(&dir.dir)?.retire(now)?;
-            output.data(format!("Retired {what}"), &json!({ "retired": what }));
-            Ok(Exit::Done)
+            let (what, effect) = Authority::open(&dir.dir)?.retire(now)?;
+            Ok(tell(output, "retired", effect, &format!("Retired: {what}")))
         }
     }
+}
+
+/// Says what became of a step.
+fn tell(output: &Output, step: &str, effect: Effect, next: &str) -> Exit {
+    match effect {
+        Effect::Done(version) => {
+            output.data(
+                format!("Done ({step}); registry version {version}"),
+                &json!({ "step": step, "registry": version }),
+            );
+            output.say(next);
+        }
+        Effect::Pending(id) => {
+            output.data(
+                format!("Change {id} waits for officers: see `hie authority pending`"),
+                &json!({ "step": step, "pending": id }),
+            );
+        }
+    }
+    Exit::Done
 }
 
 fn status(authority: &Authority, output: &Output) -> Outcome<Exit> {
