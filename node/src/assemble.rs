@@ -26,6 +26,7 @@ use hie_node_core::exchange::ticket::Tickets;
 use hie_node_core::exchange::watch::Watch;
 use hie_node_core::kv::Kv;
 use hie_node_core::locator::driver::{self, Driver, IndexError, IndexHandle, Wire};
+use hie_node_core::locator::remembered::Remembered;
 use hie_node_core::locator::retoken::Retoken;
 use hie_node_core::locator::sequence::Sequencer;
 use hie_node_core::locator::state::LocatorStates;
@@ -442,7 +443,7 @@ pub async fn region(
     import_share(home, &keyring, &registry, &trade.me)?;
     let watch = Arc::new(Watch::default());
     let held = held_counter(trade.me.clone(), Arc::clone(&trade.kv), trade.registry.clone());
-    let budgets = Budgets::new(Arc::clone(&trade.kv), Arc::clone(&trade.vault), held);
+    let budgets = Budgets::new(Arc::clone(&trade.kv), Arc::clone(&trade.vault), held, config.budgets);
     let parts = authority::Parts {
         me: trade.me.clone(),
         keyring: Arc::clone(&keyring),
@@ -500,7 +501,7 @@ pub async fn region(
         me: trade.me.clone(),
         patients: Arc::clone(&trade.patients),
         audit: Arc::clone(&trade.audit),
-        tokens,
+        tokens: Arc::new(Remembered::new(tokens, Arc::clone(&trade.clock))),
         index: index.clone(),
         registry: trade.registry.clone(),
         clock: Arc::clone(&trade.clock),

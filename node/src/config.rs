@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use hie_node_core::exchange::budget::Questions;
 use hie_protocol::id::OrgId;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -25,6 +26,13 @@ pub struct Config {
     /// The channels to other nodes.
     #[serde(default)]
     pub peers: PeersSection,
+    /// Questions that this node, as a token authority, answers other members and their users.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub budgets: Questions,
+}
+
+fn is_default(budgets: &Questions) -> bool {
+    *budgets == Questions::default()
 }
 
 /// `[node]`
@@ -78,6 +86,10 @@ const KEYS: &[(&str, &[&str])] = &[
     ("node", &["name", "organisation"]),
     ("web", &["listen", "base", "plain", "certificate_file", "key_file"]),
     ("peers", &["control", "bulk", "host"]),
+    (
+        "budgets",
+        &["user_at_once", "user_per_hour", "member_at_once", "member_per_day"],
+    ),
 ];
 
 impl Config {
@@ -133,7 +145,12 @@ impl Config {
                 .entry(section.to_lowercase())
                 .or_insert_with(|| Value::Table(Table::new()));
             if let Value::Table(keys) = entry {
-                let parsed = value.parse::<bool>().map_or(Value::String(value), Value::Boolean);
+                let parsed = match (value.parse::<bool>(), value.parse::<i64>()) {
+                    (Ok(word), _) => Value::Boolean(word),
+                    // Only budgets are numbers: a name or a port may look like one.
+                    (_, Ok(number)) if section.eq_ignore_ascii_case("budgets") => Value::Integer(number),
+                    _ => Value::String(value),
+                };
                 keys.insert(key.to_lowercase(), parsed);
             }
         }
@@ -247,6 +264,9 @@ mod tests {
             ("PATH".to_owned(), "x".to_owned()),
         ];
         assert_eq!(Config::parse(GOOD, environment.into_iter()).unwrap().node.name, "Other");
+        let environment = [("HIE_BUDGETS__USER_AT_ONCE".to_owned(), "5".to_owned())];
+        let budgets = Config::parse(GOOD, environment.into_iter()).unwrap().budgets;
+        assert_eq!((budgets.user_at_once, budgets.user_per_hour), (5, 60));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use curve25519_dalek::scalar::Scalar;
 use futures::future::BoxFuture;
 use hie_node_core::audit::log::{AuditLog, LogIdentity};
 use hie_node_core::exchange::authority::{Authority, Parts};
-use hie_node_core::exchange::budget::Budgets;
+use hie_node_core::exchange::budget::{Budgets, Questions};
 use hie_node_core::exchange::claim::{Asking, ClaimGate, ClaimMaker};
 use hie_node_core::exchange::keyring::Keyring;
 use hie_node_core::exchange::watch::Watch;
@@ -353,7 +353,7 @@ impl Party {
             keyring,
             registry: view.clone(),
             audit: audit(number, &kv, &vault),
-            budgets: Arc::new(Budgets::new(kv, vault, held)),
+            budgets: Arc::new(Budgets::new(kv, vault, held, Questions::default())),
             watch: watch.clone(),
             clock: clock.clone(),
             random: random.clone(),
@@ -456,7 +456,10 @@ async fn publication() -> bool {
     let all: Vec<Vec<u8>> = (0..PATIENTS).flat_map(inputs).collect();
     let tokenise = (thread_cpu() - from) / PATIENTS as f64;
     let per_patient = all.len() as f64 / PATIENTS as f64;
-    println!("  tokens of a patient      {per_patient:>9.1}   ({:.0} us to make them)", tokenise * 1e6);
+    println!(
+        "  tokens of a patient      {per_patient:>9.1}   ({:.0} us to make them)",
+        tokenise * 1e6
+    );
     let sample = &all[..all.len().min(8192)];
     let mut best = (f64::MAX, f64::MAX);
     for size in [64, 256, 1024] {
@@ -508,7 +511,12 @@ struct Scrape {
 }
 
 /// Tries identities, one question or batch a second at most, over whichever authorities still answer.
-fn scrape(world: &World, guesses_each: u64, tokens_each: usize, who: impl Fn(u64) -> (String, Role, Purpose)) -> Scrape {
+fn scrape(
+    world: &World,
+    guesses_each: u64,
+    tokens_each: usize,
+    who: impl Fn(u64) -> (String, Role, Purpose),
+) -> Scrape {
     let mut scrape = Scrape::default();
     let begun = world.clock.now();
     let mut tried = 0;
@@ -521,7 +529,10 @@ fn scrape(world: &World, guesses_each: u64, tokens_each: usize, who: impl Fn(u64
         let mut answered = 0;
         for at in 0..world.parties.len() {
             let party = &world.parties[(turn + at) % world.parties.len()];
-            let claim = world.claim(&user, role, purpose, &party.org).sign(&*world.asker).unwrap();
+            let claim = world
+                .claim(&user, role, purpose, &party.org)
+                .sign(&*world.asker)
+                .unwrap();
             let claim = party.gate.take(&claim, &world.asker.1).unwrap();
             match party.authority.serve(&claim, 1, None, &blinded) {
                 Response::Evaluated { .. } => answered += 1,
@@ -552,7 +563,9 @@ fn scrape(world: &World, guesses_each: u64, tokens_each: usize, who: impl Fn(u64
 }
 
 fn scraper() -> bool {
-    println!("A scraper with a valid member certificate, {SCRAPED} identities, a try a second, any three of five authorities");
+    println!(
+        "A scraper with a valid member certificate, {SCRAPED} identities, a try a second, any three of five authorities"
+    );
     let question = usize::try_from(hie_node_core::exchange::budget::QUESTION_TOKENS).unwrap();
     let user = |_: u64| ("eve".to_owned(), Role::Physician, Purpose::Treatment);
     let users = |tried: u64| (format!("user {tried}"), Role::Physician, Purpose::Treatment);
@@ -568,8 +581,16 @@ fn scraper() -> bool {
         );
         held &= bound.is_none_or(|bound| refused <= bound && alarm <= refused);
     };
-    show("one user, whole questions", &scrape(&World::new(false), 1, question, user), Some(USER_MAX));
-    show("a new user for each question", &scrape(&World::new(false), 1, question, users), Some(500));
+    show(
+        "one user, whole questions",
+        &scrape(&World::new(false), 1, question, user),
+        Some(USER_MAX),
+    );
+    show(
+        "a new user for each question",
+        &scrape(&World::new(false), 1, question, users),
+        Some(500),
+    );
     show(
         "one user, a token for each guess, 64 at once",
         &scrape(&World::new(false), 64, 64, user),
@@ -613,7 +634,10 @@ fn attack(dump: &HashSet<[u8; 32]>, guess: impl Fn(&[u8]) -> [u8; 32] + Sync, al
 }
 
 async fn dump() -> bool {
-    println!("An index holder with a dump of {INDEXED} patients, the demographics of {KNOWN} people, and {} shares", THRESHOLD - 1);
+    println!(
+        "An index holder with a dump of {INDEXED} patients, the demographics of {KNOWN} people, and {} shares",
+        THRESHOLD - 1
+    );
     let world = World::new(true);
     let folder = tempfile::tempdir().unwrap();
     let wire = world.tokens(&folder);
@@ -656,9 +680,15 @@ async fn dump() -> bool {
     probe.insert(guess(sample));
     assert!(probe.contains(&guess(sample)), "the attack derives the same key again");
     let (found_shares, tried) = attack_some(&dump, guess);
-    println!("  with {} shares                                 {found_shares} found ({tried} guesses)", THRESHOLD - 1);
+    println!(
+        "  with {} shares                                 {found_shares} found ({tried} guesses)",
+        THRESHOLD - 1
+    );
     let held = baseline == INDEXED && found_keyed == 0 && found_shares == 0;
-    println!("  tokens matched                                {}", found_keyed + found_shares);
+    println!(
+        "  tokens matched                                {}",
+        found_keyed + found_shares
+    );
     held
 }
 

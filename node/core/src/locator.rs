@@ -10,6 +10,7 @@
 pub mod build;
 pub mod driver;
 pub mod kept;
+pub mod remembered;
 pub mod retoken;
 pub mod sequence;
 pub mod state;

