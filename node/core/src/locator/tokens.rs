@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use futures::stream::{self, FuturesUnordered, StreamExt, TryStreamExt};
 use hie_protocol::bytes::Bytes;
 use hie_protocol::id::{OrgId, PublicKey};
-use hie_protocol::message::{Request, Response};
+use hie_protocol::message::{EVALUATE_BATCH_V1_MAX, Request, Response};
 use hie_protocol::oprf::client::{Blinding, Verified, combine};
 use hie_protocol::oprf::key::PublicShare;
 use hie_protocol::oprf::{BlindedElement, EVALUATE_BATCH_MAX, Evaluation, OprfError, QUESTION_BATCH_MAX};
@@ -167,6 +167,22 @@ impl WireTokens {
     #[must_use]
     pub const fn new(parts: TokenParts) -> Self {
         Self { parts }
+    }
+
+    /// A batch, in pieces when too few authorities take it whole: those that speak version 1 take small ones alone.
+    async fn large(&self, asking: &Asking, epoch: u32, inputs: Vec<Vec<u8>>) -> Result<Vec<Output>, TokenError> {
+        if inputs.len() <= EVALUATE_BATCH_V1_MAX {
+            return self.batch(asking, epoch, inputs).await;
+        }
+        match self.batch(asking, epoch, inputs.clone()).await {
+            Err(TokenError::TooFew { .. }) => {}
+            other => return other,
+        }
+        let mut outputs = Vec::with_capacity(inputs.len());
+        for piece in inputs.chunks(EVALUATE_BATCH_V1_MAX) {
+            outputs.extend(self.batch(asking, epoch, piece.to_vec()).await?);
+        }
+        Ok(outputs)
     }
 
     async fn batch(&self, asking: &Asking, epoch: u32, inputs: Vec<Vec<u8>>) -> Result<Vec<Output>, TokenError> {
@@ -385,7 +401,7 @@ impl TokenAuthority for WireTokens {
             };
             let batches: Vec<Vec<Vec<u8>>> = inputs.chunks(size).map(<[_]>::to_vec).collect();
             let outputs: Vec<Vec<Output>> = stream::iter(batches)
-                .map(|batch| self.batch(asking, epoch, batch))
+                .map(|batch| self.large(asking, epoch, batch))
                 .buffered(BATCHES_AHEAD)
                 .try_collect()
                 .await?;
