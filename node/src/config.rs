@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use hie_node_core::exchange::budget::Questions;
+use hie_node_core::exchange::budget::Allowance;
 use hie_protocol::id::OrgId;
 use hie_protocol::version::{ProtocolVersion, SPOKEN};
 use serde::{Deserialize, Serialize};
@@ -27,13 +27,13 @@ pub struct Config {
     /// The channels to other nodes.
     #[serde(default)]
     pub peers: PeersSection,
-    /// Questions that this node, as a token authority, answers other members and their users.
+    /// Allowance that this node, as a token authority, answers other members and their users.
     #[serde(default, skip_serializing_if = "is_default")]
-    pub budgets: Questions,
+    pub budgets: Allowance,
 }
 
-fn is_default(budgets: &Questions) -> bool {
-    *budgets == Questions::default()
+fn is_default(budgets: &Allowance) -> bool {
+    *budgets == Allowance::default()
 }
 
 /// `[node]`
@@ -113,7 +113,13 @@ const KEYS: &[(&str, &[&str])] = &[
     ),
     (
         "budgets",
-        &["user_at_once", "user_per_hour", "member_at_once", "member_per_day"],
+        &[
+            "user_at_once",
+            "user_per_hour",
+            "member_at_once",
+            "member_per_day",
+            "outstanding",
+        ],
     ),
 ];
 

@@ -14,7 +14,14 @@ use std::time::{Duration, Instant};
 use hie_gateway_dialect::fhir::fixture::Site;
 use serde_json::Value;
 
-/// Questions of a staged region's budgets.
+/// The budgets of a staged region's token authorities, and what each is set to.
+const BUDGETS: [&str; 5] = [
+    "USER_AT_ONCE",
+    "USER_PER_HOUR",
+    "MEMBER_AT_ONCE",
+    "MEMBER_PER_DAY",
+    "OUTSTANDING",
+];
 const UNLIMITED: &str = "1000000000";
 
 /// What may fail in a measuring program.
@@ -440,10 +447,7 @@ impl Stage {
             .arg(home)
             .args(words)
             // What is measured here is no scraper, though it asks like one.
-            .envs(
-                ["USER_AT_ONCE", "USER_PER_HOUR", "MEMBER_AT_ONCE", "MEMBER_PER_DAY"]
-                    .map(|name| (format!("HIE_BUDGETS__{name}"), UNLIMITED)),
-            )
+            .envs(BUDGETS.map(|name| (format!("HIE_BUDGETS__{name}"), UNLIMITED)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(File::options().create(true).append(true).open(log)?);

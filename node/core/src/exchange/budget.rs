@@ -96,9 +96,9 @@ impl Use {
 
     /// Limit of one user; none for publication, which has no user.
     #[must_use]
-    pub const fn of_user(self, questions: &Questions) -> Option<Limit> {
-        let at_once = questions.user_at_once.saturating_mul(QUESTION_TOKENS);
-        let per_day = questions.user_per_hour.saturating_mul(24 * QUESTION_TOKENS);
+    pub const fn of_user(self, allowance: &Allowance) -> Option<Limit> {
+        let at_once = allowance.user_at_once.saturating_mul(QUESTION_TOKENS);
+        let per_day = allowance.user_per_hour.saturating_mul(24 * QUESTION_TOKENS);
         match self {
             Self::Question | Self::Emergency => Some(Limit { at_once, per_day }),
             Self::Other => Some(Limit {
@@ -111,9 +111,9 @@ impl Use {
 
     /// Limit of one member.
     #[must_use]
-    pub const fn of_member(self, kind: MemberKind, questions: &Questions) -> Limit {
-        let at_once = questions.member_at_once.saturating_mul(QUESTION_TOKENS);
-        let per_day = questions.member_per_day.saturating_mul(QUESTION_TOKENS);
+    pub const fn of_member(self, kind: MemberKind, allowance: &Allowance) -> Limit {
+        let at_once = allowance.member_at_once.saturating_mul(QUESTION_TOKENS);
+        let per_day = allowance.member_per_day.saturating_mul(QUESTION_TOKENS);
         let (at_once, per_day) = match self {
             Self::Question | Self::Emergency => (at_once, per_day),
             Self::Other => (at_once / 3, per_day / 3),
@@ -130,10 +130,11 @@ impl Use {
     }
 }
 
-/// How many questions members and their users may ask, for a hospital; other uses follow from it.
+/// What an authority answers: questions of members and their users, for a hospital (other uses follow from it), and
+/// publications that do not turn up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Questions {
+pub struct Allowance {
     /// Of one user at once.
     pub user_at_once: u64,
     /// That an hour gives one user back.
@@ -142,15 +143,18 @@ pub struct Questions {
     pub member_at_once: u64,
     /// That a day gives one member back.
     pub member_per_day: u64,
+    /// Tokens evaluated for the publication of one member without a record of it in the index here.
+    pub outstanding: u64,
 }
 
-impl Default for Questions {
+impl Default for Allowance {
     fn default() -> Self {
         Self {
             user_at_once: 30,
             user_per_hour: 60,
             member_at_once: 250,
             member_per_day: 2500,
+            outstanding: OUTSTANDING_MAX,
         }
     }
 }
@@ -264,7 +268,7 @@ pub struct Budgets {
     kv: Arc<dyn Kv>,
     vault: Arc<Vault>,
     held: Held,
-    questions: Questions,
+    allowance: Allowance,
     buckets: Mutex<BTreeMap<Key, Bucket>>,
 }
 
@@ -285,12 +289,12 @@ struct Draw {
 impl Budgets {
     /// Budgets whose counters live in the store.
     #[must_use]
-    pub fn new(kv: Arc<dyn Kv>, vault: Arc<Vault>, held: Held, questions: Questions) -> Self {
+    pub fn new(kv: Arc<dyn Kv>, vault: Arc<Vault>, held: Held, allowance: Allowance) -> Self {
         Self {
             kv,
             vault,
             held,
-            questions,
+            allowance,
             buckets: Mutex::default(),
         }
     }
@@ -350,11 +354,11 @@ impl Budgets {
         let kind = registry
             .member(&claim.org)
             .map_or(MemberKind::Other, |member| member.kind);
-        let mut wanted = vec![(Whose::Member, use_for.of_member(kind, &self.questions))];
-        wanted.extend(use_for.of_user(&self.questions).map(|limit| (Whose::User, limit)));
+        let mut wanted = vec![(Whose::Member, use_for.of_member(kind, &self.allowance))];
+        wanted.extend(use_for.of_user(&self.allowance).map(|limit| (Whose::User, limit)));
         if use_for == Use::Publication {
             let limit = Limit {
-                at_once: OUTSTANDING_MAX,
+                at_once: self.allowance.outstanding,
                 per_day: OUTSTANDING_FORGIVEN_PER_DAY,
             };
             wanted.push((Whose::Outstanding, limit));

@@ -9,7 +9,7 @@ use hie_protocol::registry::{MemberKind, Registry};
 use hie_protocol::vocabulary::{Purpose, Role};
 use proptest::prelude::{any, prop_assert, proptest};
 
-use super::{Budgets, DAY_MS, HOUR_MS, Held, Limit, OUTSTANDING_MAX, QUESTION_TOKENS, Questions, Spent, Use};
+use super::{Allowance, Budgets, DAY_MS, HOUR_MS, Held, Limit, OUTSTANDING_MAX, QUESTION_TOKENS, Spent, Use};
 use crate::exchange::tests::world::{org_id, test_registry};
 use crate::kv::Kv;
 use crate::kv::memory::MemoryKv;
@@ -63,7 +63,7 @@ impl Rig {
 fn budgets(kv: &Arc<dyn Kv>, vault: &Arc<Vault>, held: &Arc<Mutex<BTreeMap<OrgId, u64>>>) -> Budgets {
     let held = held.clone();
     let held: Held = Arc::new(move |org: &OrgId| Some(held.lock().unwrap().get(org).copied().unwrap_or(0)));
-    Budgets::new(kv.clone(), vault.clone(), held, Questions::default())
+    Budgets::new(kv.clone(), vault.clone(), held, Allowance::default())
 }
 
 fn claim(user: &str, role: Role, purpose: Purpose) -> Claim {
@@ -193,7 +193,7 @@ proptest! {
         steps in proptest::collection::vec((any::<u8>(), 0_u64..2 * HOUR_MS, 1_u64..64), 1..200)
     ) {
         let rig = Rig::new();
-        let Limit { at_once, per_day } = Use::Question.of_user(&Questions::default()).unwrap();
+        let Limit { at_once, per_day } = Use::Question.of_user(&Allowance::default()).unwrap();
         let (mut now, mut granted) = (NOW, BTreeMap::<u8, u64>::new());
         for (user, wait, tokens) in steps {
             now = now.plus(wait);

@@ -27,7 +27,7 @@ use crate::audit::log::{AuditLog, LogIdentity};
 use crate::audit::search::AuditFilter;
 use crate::content::memory::MemoryContents;
 use crate::exchange::authority::{Authority, Parts as AuthorityParts};
-use crate::exchange::budget::{Budgets, Questions};
+use crate::exchange::budget::{Allowance, Budgets};
 use crate::exchange::claim::{Asking, ClaimGate, ClaimMaker};
 use crate::exchange::fanout::{AskEvent, Fanout};
 use crate::exchange::find::Finder;
@@ -448,7 +448,7 @@ impl Org {
                 store.clone(),
                 vault.clone(),
                 Arc::new(|_: &OrgId| None),
-                Questions::default(),
+                Allowance::default(),
             )),
             watch: watch.clone(),
             clock: clock.clone(),
