@@ -14,6 +14,7 @@ use hie_node_core::ports::{SigningGate as _, blocking};
 use hie_node_peer::handle::InboundRequest;
 use hie_protocol::id::{NodeKey, OrgId};
 use hie_protocol::message::{Request, Response};
+use hie_protocol::version::ProtocolVersion;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -222,6 +223,7 @@ async fn clock_difference(region: &Region, trade: &Trade, node: NodeKey) -> Opti
 /// Tells the index which organisations can be talked to: a channel is up, and the member shows signs of life.
 async fn links(region: Region) {
     let mut known: BTreeMap<OrgId, bool> = BTreeMap::new();
+    let mut spoken: BTreeMap<OrgId, ProtocolVersion> = BTreeMap::new();
     let mut every = tokio::time::interval(LINKS_EVERY);
     let mut absent = region.attention.absent();
     let started = Instant::now();
@@ -232,7 +234,13 @@ async fn links(region: Region) {
         }
         let without_life = Arc::clone(&absent.borrow_and_update());
         let mut now: BTreeMap<OrgId, bool> = BTreeMap::new();
+        let mut speak: BTreeMap<OrgId, ProtocolVersion> = BTreeMap::new();
         for peer in region.peers.status().await {
+            if let Some(version) = peer.version {
+                // Of several nodes of a member the newest is asked.
+                let spoken = speak.entry(peer.org.clone()).or_insert(version);
+                *spoken = version.max(*spoken);
+            }
             let connected = peer.connected && !without_life.contains(&peer.org);
             let up = now.entry(peer.org).or_default();
             *up = *up || connected;
@@ -249,5 +257,11 @@ async fn links(region: Region) {
             }
         }
         known = now;
+        for (org, version) in speak {
+            if spoken.get(&org) != Some(&version) && region.index.speaks(org.clone(), version).is_err() {
+                return;
+            }
+            spoken.insert(org, version);
+        }
     }
 }

@@ -212,8 +212,8 @@ impl Evil {
     }
 
     /// Sends a frame and demands this refusal.
-    pub async fn refused(&self, frame: &[u8], refusal: Refusal) -> Found {
-        expect(self.line().await?.ask(frame).await, refusal)
+    pub async fn refused(&self, frame: impl AsRef<[u8]>, refusal: Refusal) -> Found {
+        expect(self.line().await?.ask(frame.as_ref()).await, refusal)
     }
 
     /// Sends bytes as they are, closes, and demands this refusal.

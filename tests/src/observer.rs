@@ -189,7 +189,10 @@ async fn receive(mut inbound: mpsc::Receiver<InboundRequest>, region: Region, wa
                 Response::Taken
             }
             Ok(Request::RegistryPush { .. }) => Response::Taken,
-            Ok(Request::Registry { .. }) => Response::Registry { signed: None },
+            Ok(Request::Registry { .. }) => Response::Registry {
+                signed: None,
+                approvals: Vec::new(),
+            },
             _ => Response::Refused(Refusal::NotOffered),
         };
         if let Ok(frame) = answer.encode() {

@@ -13,6 +13,8 @@ use super::world::{Event, World};
 
 /// How often an answer of the liar is tampered with, in permille.
 const TAMPER_PERMILLE: u64 = 150;
+/// How often an omitting liar leaves everything out of an answer, in permille.
+const OMIT_PERMILLE: u64 = 700;
 
 impl World {
     /// The liar does one of its things.
@@ -114,10 +116,34 @@ impl World {
         signed.expect("a well-formed forgery").signed().clone()
     }
 
+    /// Whether the liar leaves everything out of this answer.
+    fn omits(&mut self, from: usize) -> bool {
+        self.climate.liar == Some(from) && self.climate.omits && !self.calm && self.rng.chance(OMIT_PERMILLE)
+    }
+
     /// The liar adds a forgery to some of its answers.
     pub(super) fn tamper(&mut self, from: usize, message: IndexMessage) -> (IndexMessage, bool) {
         let lies = self.climate.liar == Some(from) && !self.calm && self.rng.chance(TAMPER_PERMILLE);
         match message {
+            IndexMessage::Found {
+                id,
+                records,
+                whole,
+                next,
+            } if self.omits(from) => {
+                // It says that there is nothing, which nobody can see from its answer alone.
+                let records = records.into_iter().map(|_| Vec::new()).collect();
+                self.counts.omitted += 1;
+                (
+                    IndexMessage::Found {
+                        id,
+                        records,
+                        whole,
+                        next,
+                    },
+                    false,
+                )
+            }
             IndexMessage::Found {
                 id, mut records, whole, ..
             } if lies && !records.is_empty() => {

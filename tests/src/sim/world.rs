@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use hie_node_federation::config::{Config, Planted};
 use hie_node_federation::placement::placement;
-use hie_node_federation::port::{AskId, Effect, Input, PublishId};
+use hie_node_federation::port::{AskId, Effect, Input, Misbehaviour, PublishId};
 use hie_node_federation::table::{Entry, Kept, Table, record_key};
 use hie_protocol::id::{IndexKey, Millis, OrgId};
 use hie_protocol::message::IndexMessage;
@@ -77,6 +77,8 @@ pub(super) struct Climate {
     pub fault_every_ms: u64,
     pub changes_members: bool,
     pub liar: Option<usize>,
+    /// Whether the liar leaves records out of its answers.
+    pub omits: bool,
     pub record_life_ms: u64,
 }
 
@@ -100,7 +102,7 @@ pub struct World {
     pub(super) captured: Vec<IndexMessage>,
     pub(super) calm: bool,
     trace: DefaultHasher,
-    counts: Counts,
+    pub(super) counts: Counts,
 }
 
 /// What happened in a run, in numbers.
@@ -122,6 +124,10 @@ pub struct Counts {
     pub misbehaved: u64,
     /// Datagrams delivered.
     pub delivered: u64,
+    /// Answers from which a liar left everything out.
+    pub omitted: u64,
+    /// Omissions reported.
+    pub named: u64,
 }
 
 /// The result of a run.
@@ -174,6 +180,7 @@ impl World {
             fault_every_ms: [8_000, 15_000, 40_000][rng.index(3)],
             changes_members: rng.chance(500),
             liar: rng.chance(600).then(|| members - 1),
+            omits: rng.chance(600),
             record_life_ms: [120_000, 400_000, 1_800_000][rng.index(3)],
         };
         let first: Vec<_> = nodes[..members]
@@ -331,7 +338,15 @@ impl World {
                 self.counts.renewed += records.len() as u64;
                 self.renew(at, records);
             }
-            Effect::Misbehaved { .. } => self.counts.misbehaved += 1,
+            Effect::Misbehaved { org, what } => {
+                self.counts.misbehaved += 1;
+                if what == Misbehaviour::Omitted {
+                    self.counts.named += 1;
+                    let liar = self.climate.liar.filter(|_| self.climate.omits);
+                    self.oracle
+                        .named(self.now, &org, liar.map(|liar| self.nodes[liar].org.clone()));
+                }
+            }
             Effect::WakeAt(time) => self.nodes[at].wake = Some(time),
             Effect::Declined { request, why } => panic!("{request:?} declined at {}: {why}", self.nodes[at].org),
         }
@@ -393,14 +408,14 @@ impl World {
         self.counts.delivered += 1;
         let org = self.nodes[from].org.clone();
         let mut cause = None;
-        if let IndexMessage::Found { id, whole, .. } = &message {
+        if let IndexMessage::Found { id, whole, next, .. } = &message {
             cause = self.oracle.cause(to, *id);
             if self.nodes[to]
                 .registry
                 .as_ref()
                 .is_some_and(|registry| is_active(registry, &org))
             {
-                self.oracle.delivered(to, &org, *id, *whole, tainted);
+                self.oracle.delivered(to, &org, *id, *whole && next.is_none(), tainted);
             }
         }
         self.input(to, Input::Received { from: org, message }, cause);

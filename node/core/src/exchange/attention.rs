@@ -285,5 +285,3 @@ impl Drop for Waiting<'_> {
     }
 }
 
-#[cfg(test)]
-mod tests;
