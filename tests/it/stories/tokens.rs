@@ -15,6 +15,9 @@ const LABORATORY: Guise<'static> = Guise {
     urn: "urn:oid:2.999.7.50",
     kind: MemberKind::Laboratory,
     token_authority: true,
+    outbound_only: false,
+    relay: false,
+    relays: &[],
 };
 
 fn gave(answer: &Answer, sites: &[Site]) -> bool {

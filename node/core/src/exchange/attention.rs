@@ -284,4 +284,3 @@ impl Drop for Waiting<'_> {
         self.shared.end(self.org, self.heard);
     }
 }
-

@@ -142,8 +142,8 @@ async fn spec_x_budget_a_scraper_is_refused_by_the_region_and_stands_in_the_logs
     let world = World::new();
     let mut answered = 0;
     for _ in 0..40 {
-        let asked = world.a().tokens.evaluate(&asking(1, Purpose::Treatment), 1, inputs(24));
-        match asked.await {
+        let who = asking(1, Purpose::Treatment);
+        match world.a().tokens.evaluate(&who, 1, inputs(24)).await {
             Ok(_) => answered += 1,
             Err(error) => assert_eq!(error.silent(), [org_id(2), org_id(3)]),
         }

@@ -46,7 +46,7 @@ use crate::locator::driver::{self, Driver, IndexHandle, Wire, WireFailure};
 use crate::locator::retoken::Retoken;
 use crate::locator::sequence::Sequencer;
 use crate::locator::state::LocatorStates;
-use crate::locator::tokens::{RegistryView, TokenParts, WireTokens};
+use crate::locator::tokens::{TokenParts, WireTokens};
 use crate::locator::worker::{self, Publisher};
 use crate::patient::index::PatientIndex;
 use crate::policy::decide::Asker;
