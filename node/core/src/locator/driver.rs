@@ -79,7 +79,9 @@ pub enum IndexError {
     #[error("the index takes no more now: {0}; try again later")]
     Busy(String),
     /// The holders have not confirmed a publish in time.
-    #[error("the holders have not confirmed the records yet; they stay in the outbox and are delivered as soon as possible")]
+    #[error(
+        "the holders have not confirmed the records yet; they stay in the outbox and are delivered as soon as possible"
+    )]
     Late,
     /// The driver has stopped.
     #[error("the index has stopped")]
