@@ -3,6 +3,7 @@
 //! [`Trade`] is everything that needs no other node: enough for imports and audits while the node is stopped.
 //! [`Region`] adds the channels, the index and the exchange.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -215,6 +216,13 @@ fn signing_keys(registry: &Registry, signer: &Key) -> Vec<PublicKey> {
     keys
 }
 
+/// The folder behind links: two nodes that share it lock it under one name. A folder that is not there yet has no other.
+fn real(folder: PathBuf) -> PathBuf {
+    let parent = folder.parent().and_then(|parent| parent.canonicalize().ok());
+    let found = parent.zip(folder.file_name()).map(|(parent, name)| parent.join(name));
+    found.unwrap_or(folder)
+}
+
 /// Opens everything that needs no other node.
 pub fn trade(home: &Home, config: &Config) -> Outcome<(Trade, watch::Sender<Arc<Registry>>)> {
     let membership = Membership::load(home)?;
@@ -236,7 +244,7 @@ pub fn trade(home: &Home, config: &Config) -> Outcome<(Trade, watch::Sender<Arc<
         "The store's key cannot be read.",
         "Restore secrets/kek.",
     ))?;
-    let kv: Arc<dyn Kv> = Arc::new(RocksStore::open(&home.store()).map_err(|error| open_fault(&error))?);
+    let kv: Arc<dyn Kv> = Arc::new(RocksStore::open(&real(home.store())).map_err(|error| open_fault(&error))?);
     let contents: Arc<dyn ContentStore> = Arc::new(
         ObjectContents::open_directory(&home.content()).map_err(broken("The content store cannot be opened."))?,
     );
