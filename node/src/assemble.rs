@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use hie_node_core::account::Accounts;
 use hie_node_core::audit::log::{AuditLog, LogIdentity};
 use hie_node_core::content::ContentStore;
+use hie_node_core::exchange::attention::Attention;
 use hie_node_core::exchange::authority::Authority;
 use hie_node_core::exchange::claim::{ClaimGate, ClaimMaker};
 use hie_node_core::exchange::fanout::Fanout;
@@ -47,13 +48,14 @@ use hie_protocol::registry::Registry;
 use tokio::sync::{mpsc, watch};
 
 use crate::alarm::Alarm;
+use crate::board::Board;
 use crate::clock::System;
 use crate::config::Config;
 use crate::fault::{Exit, Fault, Outcome, chain};
 use crate::home::Home;
 use crate::intake::dicom::DicomIntake;
 use crate::intake::fhir::FhirIntake;
-use crate::join::{Membership, root_public};
+use crate::join::Membership;
 use crate::summary::Summary;
 use crate::wire::{LanePort, LanesPort, WirePort};
 
@@ -108,6 +110,8 @@ pub struct Trade {
 pub struct Region {
     /// Control channels.
     pub peers: Peers,
+    /// Who of the members shows signs of life.
+    pub attention: Attention,
     /// The index.
     pub index: IndexHandle,
     /// Publication.
@@ -124,6 +128,8 @@ pub struct Region {
     pub announce: Arc<watch::Sender<Arc<Registry>>>,
     /// Certificate and key in use.
     pub identity: Arc<IdentityCell>,
+    /// What the node knows about its own trust.
+    pub board: Arc<Board>,
 }
 
 /// What ends with the node.
@@ -165,8 +171,6 @@ fn failed<E: std::error::Error>(what: &'static str) -> impl FnOnce(E) -> Fault {
 /// The registry that was last taken, verified against the region's root.
 pub fn held_registry(home: &Home, membership: &Membership) -> Outcome<Registry> {
     let fix = "Run `hie join` again with a new invitation.";
-    let bytes =
-        std::fs::read(home.registry()).map_err(Fault::because(Exit::Config, "The registry cannot be read.", fix))?;
     let chain = std::fs::read_to_string(home.node_certificate()).map_err(Fault::because(
         Exit::Config,
         "The node's certificate cannot be read.",
@@ -186,11 +190,7 @@ pub fn held_registry(home: &Home, membership: &Membership) -> Outcome<Registry> 
             fix,
         ));
     }
-    Registry::verify(&bytes, root_public(&root)?, None).map_err(Fault::because(
-        Exit::Refused,
-        "The registry is not trusted.",
-        fix,
-    ))
+    crate::registry::load(home, &root).map(|(registry, _)| registry)
 }
 
 /// Opens everything that needs no other node.
@@ -407,7 +407,8 @@ pub async fn region(
     })
     .await
     .map_err(failed("The control channel cannot be opened."))?;
-    let wire: Arc<dyn Wire> = Arc::new(WirePort::new(peers.clone(), trade.registry.clone()));
+    let attention = Attention::new(Arc::new(WirePort::new(peers.clone(), trade.registry.clone())));
+    let wire: Arc<dyn Wire> = Arc::new(attention.clone());
     let lanes = LaneClient::new(Arc::clone(&trust)).map_err(failed("The bulk lane cannot be prepared."))?;
     let lanes = Arc::new(LanesPort::new(lanes, trade.registry.clone()));
     let node_signer = Arc::clone(&trade.custodian.signer);
@@ -443,6 +444,8 @@ pub async fn region(
         Arc::clone(&trade.clock),
         Arc::clone(&trade.random),
     );
+    let board = Arc::new(Board::default());
+    let claims = claims.gated(Arc::clone(&board) as _);
     let tokens = WireTokens::new(
         Arc::clone(&wire),
         trade.registry.clone(),
@@ -491,6 +494,7 @@ pub async fn region(
     );
     let region = Region {
         peers,
+        attention,
         index,
         publisher,
         finder,
@@ -499,6 +503,7 @@ pub async fn region(
         server,
         announce: Arc::new(announce),
         identity,
+        board,
     };
     Ok((
         region,

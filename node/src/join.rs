@@ -13,6 +13,7 @@ use hie_node_pki::pem;
 use hie_node_pki::x509;
 use hie_protocol::bytes::Bytes;
 use hie_protocol::cbor;
+use hie_protocol::charter::Handed;
 use hie_protocol::id::{ContentHash, OrgId, PublicKey};
 use hie_protocol::invitation::Invitation;
 use hie_protocol::registry::{REGISTRY_BYTES_MAX, Registry};
@@ -37,6 +38,8 @@ pub const ASK_AGAIN: Duration = Duration::from_secs(2);
 pub const EXCHANGE_DEADLINE: Duration = Duration::from_secs(40);
 /// Largest invitation file, in bytes.
 pub const INVITATION_BYTES_MAX: usize = 8192;
+
+const CLIENT_FAILED: &str = "Cannot make the client for the region authority.";
 
 /// What joining learnt, kept beside the identity.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -254,23 +257,27 @@ fn read_invitation(text: &str) -> Outcome<Invitation> {
 
 /// A client for the authority: TLS 1.3, chain to the root with that fingerprint.
 pub fn authority_client(root: [u8; 32]) -> Outcome<reqwest::Client> {
-    let what = "Cannot make the client for the region authority.";
     let config = tls::enrolment_client(root, Arc::new(clock::System)).map_err(Fault::because(
         Exit::Failed,
-        what,
+        CLIENT_FAILED,
         "Report this.",
     ))?;
+    authority_caller(config)
+}
+
+/// A client for the authority over a TLS configuration.
+pub(crate) fn authority_caller(config: Arc<rustls::ClientConfig>) -> Outcome<reqwest::Client> {
     reqwest::Client::builder()
         .tls_backend_preconfigured(Arc::unwrap_or_clone(config))
         .timeout(EXCHANGE_DEADLINE)
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .build()
-        .map_err(Fault::because(Exit::Failed, what, "Report this."))
+        .map_err(Fault::because(Exit::Failed, CLIENT_FAILED, "Report this."))
 }
 
 /// Body of an answer, bounded.
-async fn body(mut answer: reqwest::Response) -> Outcome<Vec<u8>> {
+pub(crate) async fn body(mut answer: reqwest::Response) -> Outcome<Vec<u8>> {
     let what = "The region authority's answer could not be read.";
     let mut bytes = Vec::new();
     while let Some(chunk) = answer
@@ -440,16 +447,24 @@ fn store(home: &Home, admission: &Admission, invitation: &Invitation, organisati
     Ok(())
 }
 
-/// Asks the authority for a registry newer than `have`; none after its patience.
-pub async fn newer_registry(client: &reqwest::Client, authority: &str, have: u64) -> Outcome<Option<Vec<u8>>> {
-    let url = format!("https://{authority}/hie/registry?have={have}");
+/// Asks the authority for a registry newer than `have`, with its approvals; none after its patience.
+pub async fn newer_registry(client: &reqwest::Client, authority: &str, have: u64) -> Outcome<Option<Handed>> {
+    let url = format!("https://{authority}/hie/registry?have={have}&approvals=true");
     let answer = client.get(url).send().await.map_err(Fault::because(
         Exit::Unreachable,
         "The region authority could not be reached.",
         "It is asked again by itself.",
     ))?;
     match answer.status().as_u16() {
-        200 => Ok(Some(body(answer).await?)),
+        200 => {
+            let bytes = body(answer).await?;
+            let handed = cbor::decode(&bytes, ANSWER_BYTES_MAX).map_err(Fault::because(
+                Exit::Refused,
+                "The region authority's answer is malformed.",
+                "Ask the region office.",
+            ))?;
+            Ok(Some(handed))
+        }
         204 => Ok(None),
         status => Err(Fault::new(
             Exit::Unreachable,

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct ProtocolVersion(pub u16);
 
+/// Second version: lookups go on page by page; beats, range comparison, pulls and signed digests of the index.
+pub const V2: ProtocolVersion = ProtocolVersion(2);
+
 /// First version: registry, index, evaluate, open, retrieve.
 pub const V1: ProtocolVersion = ProtocolVersion(1);
 

@@ -72,7 +72,10 @@ struct Rig {
 }
 
 fn main() -> ExitCode {
-    let count = std::env::args().nth(1).and_then(|word| word.parse().ok()).unwrap_or(COUNT);
+    let count = std::env::args()
+        .nth(1)
+        .and_then(|word| word.parse().ok())
+        .unwrap_or(COUNT);
     let start = Instant::now();
     let mut rig = Rig::new();
     let rounds = count.div_ceil(KINDS);
@@ -133,7 +136,12 @@ impl Rig {
     }
 
     fn signed_by(record: &IndexRecord, signer: &dyn Signer) -> SignedRecord {
-        record.clone().sign(signer).expect("a well-formed record").signed().clone()
+        record
+            .clone()
+            .sign(signer)
+            .expect("a well-formed record")
+            .signed()
+            .clone()
     }
 
     /// Hands one record to the holder as member 2 would; whether its disk now has exactly these bytes.
@@ -226,10 +234,26 @@ impl Rig {
         };
         let liar = &self.nodes[2].key;
         vec![
-            ("record: another member signs", Self::signed_by(&newer, liar), newer.clone()),
-            ("record: in the owner's name", Self::signed_by(&newer, &Impostor(liar, owner.node())), newer.clone()),
-            ("record: a stranger signs", Self::signed_by(&newer, &self.nodes[4].key), newer.clone()),
-            ("record: a revoked owner", Self::signed_by(&revoked, &self.nodes[3].key), revoked),
+            (
+                "record: another member signs",
+                Self::signed_by(&newer, liar),
+                newer.clone(),
+            ),
+            (
+                "record: in the owner's name",
+                Self::signed_by(&newer, &Impostor(liar, owner.node())),
+                newer.clone(),
+            ),
+            (
+                "record: a stranger signs",
+                Self::signed_by(&newer, &self.nodes[4].key),
+                newer.clone(),
+            ),
+            (
+                "record: a revoked owner",
+                Self::signed_by(&revoked, &self.nodes[3].key),
+                revoked,
+            ),
             ("record: signed as a claim", Bytes(claimed), newer.clone()),
             ("record: one bit changed", mutated, newer.clone()),
             ("record: cut", cut, newer.clone()),
@@ -375,7 +399,9 @@ impl Rig {
         self.count("registry: honest", false, honest);
         let rolled_back = Registry::verify(&signed, office.public(), Some(8)).is_ok();
         self.count("registry: an older version", true, rolled_back);
-        let usurped = next.sign(&Impostor(&self.nodes[2].key, office.node())).expect("a registry");
+        let usurped = next
+            .sign(&Impostor(&self.nodes[2].key, office.node()))
+            .expect("a registry");
         let usurped = Registry::verify(&usurped, office.public(), Some(6)).is_ok();
         self.count("registry: a member signs", true, usurped);
         let mut changed = signed;
@@ -420,6 +446,10 @@ impl Rig {
         println!("hostile       {tried} tried, {taken} taken (bound: 0)");
         println!("honest        {honest} tried, {refused} refused (bound: 0)");
         println!("took          {:.1?}", start.elapsed());
-        if taken == 0 && refused == 0 && tried > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        if taken == 0 && refused == 0 && tried > 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        }
     }
 }

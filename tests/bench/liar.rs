@@ -21,19 +21,29 @@ const QUESTIONS_PER_RUN: u64 = 1700;
 const FALSE: [Law; 3] = [Law::Lost, Law::Stale, Law::Resurfaced];
 
 fn main() -> ExitCode {
-    let wanted = std::env::args().nth(1).and_then(|word| word.parse().ok()).unwrap_or(QUESTIONS);
+    let wanted = std::env::args()
+        .nth(1)
+        .and_then(|word| word.parse().ok())
+        .unwrap_or(QUESTIONS);
     println!(
         "{:<34} {:>9} {:>9} {:>8} {:>15} {:>13} {:>12}",
         "", "questions", "complete", "partial", "false complete", "liar in gaps", "publishes"
     );
     let mut wrong = 0;
-    for (lie, lies) in [(Lie::Omit, "omits, claims whole"), (Lie::Stale, "answers with old content")] {
+    for (lie, lies) in [
+        (Lie::Omit, "omits, claims whole"),
+        (Lie::Stale, "answers with old content"),
+    ] {
         for rough in [false, true] {
             wrong += part(lie, lies, rough, wanted);
         }
     }
     println!("false complete answers: {wrong} (bound: 0)");
-    if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if wrong == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 fn part(lie: Lie, lies: &str, rough: bool, wanted: u64) -> usize {

@@ -38,10 +38,21 @@ struct Row {
 }
 
 fn main() -> ExitCode {
-    let seconds = std::env::args().nth(1).and_then(|word| word.parse().ok()).unwrap_or(SECONDS);
+    let seconds = std::env::args()
+        .nth(1)
+        .and_then(|word| word.parse().ok())
+        .unwrap_or(SECONDS);
     println!(
         "{:>8} {:>10} {:>14} {:>14} {:>9} {:>13} {:>9} {:>13} {:>12} {:>15}",
-        "members", "questions", "datagrams/q", "record bytes/q", "records", "records/node", "most", "expected", "bytes/node",
+        "members",
+        "questions",
+        "datagrams/q",
+        "record bytes/q",
+        "records",
+        "records/node",
+        "most",
+        "expected",
+        "bytes/node",
         "background/s/n"
     );
     let rows: Vec<Row> = MEMBERS.iter().map(|members| measure(*members, seconds)).collect();
@@ -50,8 +61,16 @@ fn main() -> ExitCode {
         let expected = row.records as f64 * REPLICAS as f64 / row.members as f64;
         println!(
             "{:>8} {:>10} {:>14.2} {:>14.0} {:>9} {:>13.1} {:>9} {:>13.1} {:>12.0} {:>15.2}",
-            row.members, row.questions, row.per_question, row.bytes_per_question, row.records, row.mean, row.most,
-            expected, row.bytes, row.kept_up
+            row.members,
+            row.questions,
+            row.per_question,
+            row.bytes_per_question,
+            row.records,
+            row.mean,
+            row.most,
+            expected,
+            row.bytes,
+            row.kept_up
         );
         holds &= (row.mean / expected - 1.0).abs() < TOLERANCE;
     }

@@ -33,7 +33,12 @@ fn main() -> ExitCode {
         _ => {
             let (from, to) = (number(0).unwrap_or(1), number(1).unwrap_or(SEEDS));
             let threads = number(3).and_then(|count| usize::try_from(count).ok());
-            seeds(from, to, number(2).unwrap_or(MINUTES), threads.unwrap_or_else(processors))
+            seeds(
+                from,
+                to,
+                number(2).unwrap_or(MINUTES),
+                threads.unwrap_or_else(processors),
+            )
         }
     };
     if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -61,7 +66,9 @@ fn seeds(from: u64, to: u64, minutes: u64, threads: usize) -> bool {
         let last = to.min(next + BATCH - 1);
         let reports = in_parallel(next..=last, threads, |seed| {
             let report = run_minutes(seed, None, minutes);
-            let again = seed.is_multiple_of(REPLAY_EVERY).then(|| run_minutes(seed, None, minutes) == report);
+            let again = seed
+                .is_multiple_of(REPLAY_EVERY)
+                .then(|| run_minutes(seed, None, minutes) == report);
             (report, again)
         });
         for (report, again) in &reports {
@@ -73,11 +80,18 @@ fn seeds(from: u64, to: u64, minutes: u64, threads: usize) -> bool {
             }
             if let Some(first) = report.violations.first() {
                 broken += 1;
-                println!("seed {}: {:?} at {} ms: {}", report.seed, first.law, first.at_ms, first.what);
+                println!(
+                    "seed {}: {:?} at {} ms: {}",
+                    report.seed, first.law, first.at_ms, first.what
+                );
             }
         }
         let hours = simulated_hours((last + 1 - from) * minutes);
-        eprintln!("{} seeds, {hours:.1} h simulated in {:.0?}", last + 1 - from, start.elapsed());
+        eprintln!(
+            "{} seeds, {hours:.1} h simulated in {:.0?}",
+            last + 1 - from,
+            start.elapsed()
+        );
         next = last + 1;
     }
     let count = to + 1 - from;
@@ -85,7 +99,10 @@ fn seeds(from: u64, to: u64, minutes: u64, threads: usize) -> bool {
     print_sums(&sums, count, minutes);
     print_speed(simulated_hours(runs * minutes), start.elapsed(), threads);
     println!("replayed      {} of {} seeds bit by bit", replays.1, replays.0);
-    println!("violations    {} in {broken} seeds {laws:?}", laws.values().sum::<u64>());
+    println!(
+        "violations    {} in {broken} seeds {laws:?}",
+        laws.values().sum::<u64>()
+    );
     broken == 0 && replays.0 == replays.1
 }
 
@@ -136,7 +153,10 @@ fn planted(most: u64) -> bool {
     let mut count = 0;
     for (bug, laws, report) in &found {
         let shown = report.as_ref().and_then(|report| {
-            let first = report.violations.iter().find(|violation| laws.contains(&violation.law))?;
+            let first = report
+                .violations
+                .iter()
+                .find(|violation| laws.contains(&violation.law))?;
             Some((report.seed, first))
         });
         match shown {
@@ -147,7 +167,11 @@ fn planted(most: u64) -> bool {
             None => println!("{bug:?}: NOT FOUND in {most} seeds"),
         }
     }
-    println!("{count} of {} planted bugs found in {:.1?}", found.len(), start.elapsed());
+    println!(
+        "{count} of {} planted bugs found in {:.1?}",
+        found.len(),
+        start.elapsed()
+    );
     count == found.len()
 }
 
@@ -157,7 +181,15 @@ fn clocks(from: u64, to: u64) -> bool {
         let (left, right) = (run_shifted(seed, 0), run_shifted(seed, 700));
         (seed, left.trace == right.trace && left.counts == right.counts)
     });
-    let differ: Vec<u64> = alike.iter().filter(|(_, alike)| !alike).map(|(seed, _)| *seed).collect();
-    println!("clocks        {} of {} seeds decide alike; {differ:?} differ", alike.len() - differ.len(), alike.len());
+    let differ: Vec<u64> = alike
+        .iter()
+        .filter(|(_, alike)| !alike)
+        .map(|(seed, _)| *seed)
+        .collect();
+    println!(
+        "clocks        {} of {} seeds decide alike; {differ:?} differ",
+        alike.len() - differ.len(),
+        alike.len()
+    );
     differ.is_empty()
 }

@@ -1,5 +1,8 @@
 //! The harness of the project: what the tests share.
 
+pub mod crowd;
+pub mod delay;
+pub mod figures;
 pub mod region;
 pub mod sim;
 pub mod stage;

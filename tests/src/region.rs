@@ -530,6 +530,7 @@ impl Region {
             address: address.to_string(),
             token_threshold: 1,
             token_authorities: 1,
+            certificate_days: hie::authority::CERTIFICATE_DAYS,
         };
         drop(Authority::init(&folder.path().join("region"), options, clock::now()).unwrap());
         let running = serve::start(&folder.path().join("region"), address, true)

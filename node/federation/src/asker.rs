@@ -84,13 +84,22 @@ impl Ask {
         asked.all(|asked| asked.whole.len().saturating_add(asked.doubled) >= self.quorum)
     }
 
+    /// Whether nobody is left to wait for under a key: holders that cannot be reached are not waited for.
+    fn nobody_left(&self, asked: &Asked, cut: &BTreeSet<OrgId>) -> bool {
+        let mut holders = asked.holders.iter();
+        holders.all(|org| asked.whole.contains(org) || self.misbehaved.contains(org) || cut.contains(org))
+    }
+
     /// Whether nobody is left to wait for.
-    fn exhausted(&self) -> bool {
-        let mut all = self
-            .keys
-            .values()
-            .flat_map(|asked| asked.holders.iter().map(move |org| (asked, org)));
-        all.all(|(asked, org)| asked.whole.contains(org) || self.misbehaved.contains(org))
+    fn exhausted(&self, cut: &BTreeSet<OrgId>) -> bool {
+        self.keys.values().all(|asked| self.nobody_left(asked, cut))
+    }
+
+    /// Whether every key has its quorum, or nobody left who could bring it there.
+    fn settled(&self, cut: &BTreeSet<OrgId>) -> bool {
+        let enough = |asked: &Asked| asked.whole.len().saturating_add(asked.doubled) >= self.quorum;
+        let mut keys = self.keys.values();
+        keys.all(|asked| enough(asked) || self.nobody_left(asked, cut))
     }
 
     /// Takes a verified record: the highest sequence wins.
@@ -345,14 +354,15 @@ impl Federation {
             return;
         };
         let complete = ask.complete();
-        if complete && ask.quorum_at.is_none() {
+        let settled = ask.settled(&self.cut);
+        if settled && ask.quorum_at.is_none() {
             ask.quorum_at = Some(turn.now);
-        } else if !complete {
+        } else if !settled {
             ask.quorum_at = None;
         }
         let waited = ask.quorum_at.is_some_and(|at| turn.now >= at.plus(ANSWER_GRACE_MS));
         let late = turn.now >= ask.deadline && !self.config.has(Planted::DeadlineIgnored);
-        let done = late || (complete && (waited || ask.exhausted()));
+        let done = late || (settled && (waited || ask.exhausted(&self.cut)));
         if !done {
             return;
         }

@@ -184,6 +184,12 @@ impl Federation {
                 );
             }
             IndexMessage::Found { id, records, whole, .. } => self.found(turn, from, id, &records, whole),
+            IndexMessage::Beat { .. }
+            | IndexMessage::Compare { .. }
+            | IndexMessage::Compared { .. }
+            | IndexMessage::Digest { .. }
+            | IndexMessage::Pull { .. }
+            | IndexMessage::Pulled { .. } => {}
         }
     }
 

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hie_protocol::id::{Millis, OrgId, Sequence};
-use hie_protocol::message::{IndexMessage, STORE_RECORDS_MAX, StoreOutcome};
+use hie_protocol::message::{IndexMessage, STORE_RECORDS_V1_MAX, StoreOutcome};
 use hie_protocol::record::{IndexRecord, SignedRecord, VerifiedRecord};
 use hie_protocol::registry::{RegionPolicy, Registry, Standing};
 

@@ -11,7 +11,7 @@ use futures::stream::FuturesUnordered;
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::Boxed;
-use libp2p::core::upgrade::{InboundConnectionUpgrade as _, OutboundConnectionUpgrade as _};
+use libp2p::core::upgrade::{self, InboundConnectionUpgrade as _, OutboundConnectionUpgrade as _};
 use libp2p::multiaddr::Protocol;
 use libp2p::request_response::{
     self, Event as Exchange, InboundRequestId, Message, OutboundFailure, OutboundRequestId, ProtocolSupport,
@@ -114,7 +114,9 @@ pub(crate) async fn start(
     let trust = config.trust;
     let local = peer_id(&trust.node()).ok_or(StartError::Name)?;
     let transport = transport(NodeUpgrade::new(Arc::clone(&trust))?);
+    // Lazy: there is one protocol to choose from, so its name travels with the request and costs no round trip.
     let swarm_config = libp2p::swarm::Config::with_tokio_executor()
+        .with_substream_upgrade_protocol_override(upgrade::Version::V1Lazy)
         .with_idle_connection_timeout(Duration::from_millis(IDLE_MS_MAX))
         .with_max_negotiating_inbound_streams(STREAMS_MAX);
     let mut swarm = Swarm::new(transport, behaviour(), local, swarm_config);
@@ -308,7 +310,9 @@ impl Task {
         let own = node == self.trust.node();
         let dialled = match peer_id(&node) {
             Some(peer) if !addresses.is_empty() && !own => {
-                self.swarm.dial(DialOpts::peer_id(peer).addresses(addresses).build())
+                // From a port of its own: from the listening one, a dial after a break meets the remains of the last.
+                let options = DialOpts::peer_id(peer).addresses(addresses).allocate_new_port();
+                self.swarm.dial(options.build())
             }
             _ => Err(DialError::NoAddresses),
         };

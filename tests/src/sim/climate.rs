@@ -104,12 +104,20 @@ impl Climate {
             sync_ms: [3, 20, 200][rng.index(3)],
             fault_every_ms: [8_000, 15_000, 40_000][rng.index(3)],
             changes_members,
-            liar: if rng.chance(600) { Some((members - 1, lie)) } else { None },
+            liar: if rng.chance(600) {
+                Some((members - 1, lie))
+            } else {
+                None
+            },
             clocks: clocks[rng.index(clocks.len())],
             shift_ms: 0,
             record_life_ms: [RECORD_LIFE_MS_MIN, 400_000, 1_800_000][rng.index(3)],
             // An owner over its quota cannot announce a registry version, so holders would not settle.
-            quota: if !changes_members && rng.chance(400) { Some(60) } else { None },
+            quota: if !changes_members && rng.chance(400) {
+                Some(60)
+            } else {
+                None
+            },
             wipes: false,
             backups: false,
             mixed: false,

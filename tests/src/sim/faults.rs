@@ -139,11 +139,16 @@ impl World {
         let known = self.nodes[at].registry.as_ref().map_or(0, |registry| registry.version);
         let mut found = Vec::new();
         for (id, number) in records {
-            let mut known = self.registries.iter().filter(|one| (since..=known).contains(&one.version));
+            let mut known = self
+                .registries
+                .iter()
+                .filter(|one| (since..=known).contains(&one.version));
             let enough = known.any(|registry| {
                 let held = placement(&id.key, registry);
                 let held = held.iter().filter(|org| self.has_synced(org, id, *number)).count();
-                held >= registry.policy.write_quorum_of(registry.with_role(MemberRole::IndexHolder).count())
+                held >= registry
+                    .policy
+                    .write_quorum_of(registry.with_role(MemberRole::IndexHolder).count())
             });
             if !enough && !self.oracle.may_vanish(id, self.now) {
                 found.push(format!("{id:?}: acknowledged without enough copies"));

@@ -175,12 +175,7 @@ impl World {
 
     /// What the liar makes of a message of its own machine, and whether the receiver must notice; none when it
     /// keeps the message to itself.
-    pub(super) fn tamper(
-        &mut self,
-        from: usize,
-        to: usize,
-        message: IndexMessage,
-    ) -> Option<(IndexMessage, Taint)> {
+    pub(super) fn tamper(&mut self, from: usize, to: usize, message: IndexMessage) -> Option<(IndexMessage, Taint)> {
         if !self.is_liar(from) || self.calm {
             return Some((message, Taint::Clean));
         }

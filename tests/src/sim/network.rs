@@ -103,7 +103,11 @@ impl World {
     fn judge_sending(&mut self, from: usize, to: &OrgId, message: &IndexMessage) {
         let second = self.now / 1000;
         let sent = self.network.sent.entry(from).or_default();
-        *sent = if sent.0 == second { (second, sent.1 + 1) } else { (second, 1) };
+        *sent = if sent.0 == second {
+            (second, sent.1 + 1)
+        } else {
+            (second, 1)
+        };
         if sent.1 == SENT_PER_SECOND_MAX * self.nodes.len().div_ceil(10) as u64 {
             let what = format!("{} sent {} datagrams in one second", self.nodes[from].org, sent.1);
             self.oracle.violated(Law::Storm, self.now, what);
@@ -233,12 +237,19 @@ fn kind(message: &IndexMessage) -> &'static str {
         IndexMessage::Stored { .. } => "stored",
         IndexMessage::Lookup { .. } => "lookup",
         IndexMessage::Found { .. } => "found",
+        IndexMessage::Beat { .. } => "beat",
+        IndexMessage::Compare { .. } => "compare",
+        IndexMessage::Compared { .. } => "compared",
+        IndexMessage::Digest { .. } => "digest",
+        IndexMessage::Pull { .. } => "pull",
+        IndexMessage::Pulled { .. } => "pulled",
     }
 }
 
 fn record_bytes(message: &IndexMessage) -> u64 {
     let records: Vec<usize> = match message {
         IndexMessage::Store { records, .. } => records.iter().map(|one| one.0.len()).collect(),
+        IndexMessage::Pulled { records, .. } => records.iter().map(|one| one.0.len()).collect(),
         IndexMessage::Found { records, .. } => records.iter().flatten().map(|one| one.0.len()).collect(),
         _ => Vec::new(),
     };

@@ -298,7 +298,11 @@ impl Oracle {
     /// A machine gave so many effects in one step.
     pub fn sized(&mut self, now_ms: u64, at: usize, effects: usize) {
         if effects > EFFECTS_PER_STEP_MAX {
-            self.violated(Law::Bounded, now_ms, format!("node {at} gave {effects} effects in one step"));
+            self.violated(
+                Law::Bounded,
+                now_ms,
+                format!("node {at} gave {effects} effects in one step"),
+            );
         }
     }
 

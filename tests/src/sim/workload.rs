@@ -182,7 +182,14 @@ impl World {
         let life = self.nodes[at].life;
         let after = self.rng.range(1, RENEWING_MS_MAX);
         let records = renewed;
-        self.plan(after, Event::Renewed { node: at, life, records });
+        self.plan(
+            after,
+            Event::Renewed {
+                node: at,
+                life,
+                records,
+            },
+        );
     }
 
     /// Somebody asks for one to three keys.

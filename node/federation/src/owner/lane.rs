@@ -3,7 +3,7 @@
 
 use super::{
     BTreeMap, BTreeSet, Entry, Federation, IndexMessage, MESSAGE_RECORD_BYTES_MAX, Millis, OrgId, Planted, RecordKey,
-    STORE_RECORDS_MAX, STORE_RETRY_MS, STORE_RETRY_MS_MAX, Sequence, SignedRecord, StoreOutcome, Table, Turn, Vote,
+    STORE_RECORDS_V1_MAX, STORE_RETRY_MS, STORE_RETRY_MS_MAX, Sequence, SignedRecord, StoreOutcome, Table, Turn, Vote,
     back_off, index_key, lane_key, lane_prefix,
 };
 
@@ -180,7 +180,7 @@ impl Federation {
             }
             let page = self
                 .ledger
-                .scan(turn.kept, Table::Outbox, &prefix, &lane.cursor, STORE_RECORDS_MAX);
+                .scan(turn.kept, Table::Outbox, &prefix, &lane.cursor, STORE_RECORDS_V1_MAX);
             if page.is_empty() {
                 lane.cursor.clear();
                 if core::mem::take(&mut lane.leftover) {
@@ -335,7 +335,7 @@ impl Batch {
             return true;
         }
         let bytes = self.bytes.saturating_add(entry.signed.0.len());
-        if self.items.len() >= STORE_RECORDS_MAX || bytes > MESSAGE_RECORD_BYTES_MAX {
+        if self.items.len() >= STORE_RECORDS_V1_MAX || bytes > MESSAGE_RECORD_BYTES_MAX {
             return false;
         }
         self.bytes = bytes;

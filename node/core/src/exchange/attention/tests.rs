@@ -1,0 +1,137 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use hie_protocol::id::OrgId;
+use hie_protocol::message::{Request, Response};
+use tokio::time::Instant;
+
+use super::Attention;
+use crate::locator::driver::{Wire, WireFailure};
+
+/// A member: how long its probes and its other answers take, and whether it is stopped.
+#[derive(Default)]
+struct Member {
+    probe_ms: u64,
+    answer_ms: u64,
+    stopped: AtomicBool,
+    asked: AtomicUsize,
+    probed: Mutex<Vec<Instant>>,
+}
+
+struct Line(Arc<Member>);
+
+impl Wire for Line {
+    fn send(&self, _org: OrgId, request: Request) -> BoxFuture<'static, Result<Response, WireFailure>> {
+        let member = Arc::clone(&self.0);
+        async move {
+            let takes = if matches!(request, Request::Registry { .. }) {
+                member.probed.lock().unwrap().push(Instant::now());
+                member.probe_ms
+            } else {
+                member.asked.fetch_add(1, Ordering::SeqCst);
+                member.answer_ms
+            };
+            if member.stopped.load(Ordering::SeqCst) {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                return Err(WireFailure::TimedOut);
+            }
+            tokio::time::sleep(Duration::from_millis(takes)).await;
+            Ok(Response::Taken)
+        }
+        .boxed()
+    }
+}
+
+fn org() -> OrgId {
+    OrgId::parse("urn:oid:2.999.7.1").unwrap()
+}
+
+fn push() -> Request {
+    Request::RegistryPush {
+        signed: hie_protocol::bytes::Bytes(Vec::new()),
+    }
+}
+
+fn attend(member: Member) -> (Attention, Arc<Member>) {
+    let member = Arc::new(member);
+    (Attention::new(Arc::new(Line(Arc::clone(&member)))), member)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stopped_member_is_given_up_and_comes_back() {
+    let (attention, member) = attend(Member {
+        probe_ms: 1,
+        answer_ms: 1,
+        ..Member::default()
+    });
+    let mut absent = attention.absent();
+    assert!(attention.send(org(), push()).await.is_ok());
+    member.stopped.store(true, Ordering::SeqCst);
+    let started = Instant::now();
+    assert_eq!(attention.send(org(), push()).await.unwrap_err(), WireFailure::TimedOut);
+    let waited = started.elapsed();
+    assert!(
+        waited >= Duration::from_millis(350) && waited < Duration::from_millis(500),
+        "{waited:?}"
+    );
+    assert!(absent.borrow_and_update().contains(&org()));
+    // What comes while it is absent fails at once, and is not even sent.
+    let (started, asked) = (Instant::now(), member.asked.load(Ordering::SeqCst));
+    assert_eq!(
+        attention.send(org(), push()).await.unwrap_err(),
+        WireFailure::Unreachable
+    );
+    assert_eq!(
+        (started.elapsed(), member.asked.load(Ordering::SeqCst)),
+        (Duration::ZERO, asked)
+    );
+    member.stopped.store(false, Ordering::SeqCst);
+    absent.wait_for(|absent| absent.is_empty()).await.unwrap();
+    assert!(attention.send(org(), push()).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_member_keeps_its_whole_deadline() {
+    let (attention, member) = attend(Member {
+        probe_ms: 5,
+        answer_ms: 4000,
+        ..Member::default()
+    });
+    assert!(attention.send(org(), push()).await.is_ok());
+    assert!(attention.absent().borrow().is_empty());
+    assert!(!member.probed.lock().unwrap().is_empty(), "a slow member is probed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_distant_member_is_not_taken_for_absent() {
+    let (attention, _member) = attend(Member {
+        probe_ms: 600,
+        answer_ms: 600,
+        ..Member::default()
+    });
+    for _ in 0..3 {
+        assert!(attention.send(org(), push()).await.is_ok());
+    }
+    assert!(attention.absent().borrow().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_gives_up_waiting_is_not_counted_any_more() {
+    let (attention, member) = attend(Member {
+        probe_ms: 1,
+        answer_ms: 300,
+        ..Member::default()
+    });
+    let given_up = tokio::time::timeout(Duration::from_millis(50), attention.send(org(), push())).await;
+    assert!(given_up.is_err());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(
+        member.probed.lock().unwrap().is_empty(),
+        "nobody waits, so nobody probes"
+    );
+}
