@@ -121,6 +121,9 @@ pub struct Requested {
     pub control: Option<String>,
     /// Bulk lane.
     pub bulk: Option<String>,
+    /// Members through which the node is reached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relays: Vec<OrgId>,
     /// Decision.
     pub decision: Decision,
 }
@@ -520,7 +523,7 @@ impl State {
             public: request.public,
             control: request.control.clone(),
             bulk: request.bulk.clone(),
-            relays: Vec::new(),
+            relays: sorted(&request.relays),
         };
         let mut roles = invited.roles.clone();
         roles.sort();
@@ -561,6 +564,14 @@ impl State {
             }
         }
     }
+}
+
+/// Organisations in their order, once each.
+fn sorted(orgs: &[OrgId]) -> Vec<OrgId> {
+    let mut orgs = orgs.to_vec();
+    orgs.sort();
+    orgs.dedup();
+    orgs
 }
 
 /// The state of a region without members.

@@ -13,7 +13,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::fault::{Exit, Fault, Outcome};
 use crate::home::Home;
-use crate::join::{Membership, authority_client, newer_registry};
+use crate::join::{Membership, Patience, authority_client, newer_registry};
 use crate::moment::write_words;
 use crate::renew;
 use crate::socket;
@@ -143,7 +143,7 @@ async fn membership(home: &Home, findings: &mut Vec<Finding>) {
     });
     let client = membership.fingerprint().and_then(authority_client);
     let asked = match client {
-        Ok(client) => newer_registry(&client, &membership.authority, registry.version.saturating_sub(1)).await,
+        Ok(client) => newer_registry(&client, &membership.authority, registry.version, Patience::None).await,
         Err(fault) => Err(fault),
     };
     findings.push(match asked {

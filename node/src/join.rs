@@ -39,6 +39,15 @@ pub const EXCHANGE_DEADLINE: Duration = Duration::from_secs(40);
 /// Largest invitation file, in bytes.
 pub const INVITATION_BYTES_MAX: usize = 8192;
 
+/// Whether the authority may hold a question open until it has something newer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// It may.
+    Long,
+    /// It answers at once.
+    None,
+}
+
 const CLIENT_FAILED: &str = "Cannot make the client for the region authority.";
 
 /// What joining learnt, kept beside the identity.
@@ -78,6 +87,17 @@ impl Membership {
     }
 }
 
+/// Reads organisation ids from the command line, in their order and once each.
+fn relays(texts: &[String]) -> Outcome<Vec<OrgId>> {
+    let mut relays = Vec::with_capacity(texts.len());
+    for text in texts {
+        relays.push(crate::authority::command::organisation(text)?);
+    }
+    relays.sort();
+    relays.dedup();
+    Ok(relays)
+}
+
 /// The configuration that the options of `hie init` say, as text that reads back without a fault.
 fn first_config(init: Init) -> Outcome<String> {
     let config = Config {
@@ -96,6 +116,9 @@ fn first_config(init: Init) -> Outcome<String> {
             control: init.control,
             bulk: init.bulk,
             host: init.host,
+            outbound_only: init.outbound_only,
+            relays: relays(&init.relays)?,
+            versions: None,
         },
     };
     let text = config.to_toml()?;
@@ -195,8 +218,9 @@ pub async fn join(home: &Home, join: Join, output: &Output) -> Outcome<Exit> {
     let enrol = EnrolRequest {
         secret: Bytes(invitation.secret().to_vec()),
         csr: Bytes(request),
-        control: Some(address(&config.peers, config.peers.control)),
-        bulk: Some(address(&config.peers, config.peers.bulk)),
+        control: dialled(&config.peers, config.peers.control),
+        bulk: dialled(&config.peers, config.peers.bulk),
+        relays: config.peers.relays.clone(),
     };
     let client = authority_client(*invitation.root_fingerprint())?;
     let admission = wait_for_admission(&client, &invitation, &enrol, join.wait, output).await?;
@@ -217,11 +241,11 @@ pub async fn join(home: &Home, join: Join, output: &Output) -> Outcome<Exit> {
     Ok(Exit::Done)
 }
 
-fn address(peers: &PeersSection, listen: std::net::SocketAddr) -> String {
-    peers
-        .host
-        .as_ref()
-        .map_or_else(|| listen.to_string(), |host| format!("{host}:{}", listen.port()))
+/// Where others dial this node; nowhere when it only dials out itself.
+fn dialled(peers: &PeersSection, listen: std::net::SocketAddr) -> Option<String> {
+    let host = peers.host.as_ref();
+    let address = host.map_or_else(|| listen.to_string(), |host| format!("{host}:{}", listen.port()));
+    (!peers.outbound_only).then_some(address)
 }
 
 fn read_invitation(text: &str) -> Outcome<Invitation> {
@@ -447,9 +471,15 @@ fn store(home: &Home, admission: &Admission, invitation: &Invitation, organisati
     Ok(())
 }
 
-/// Asks the authority for a registry newer than `have`, with its approvals; none after its patience.
-pub async fn newer_registry(client: &reqwest::Client, authority: &str, have: u64) -> Outcome<Option<Handed>> {
-    let url = format!("https://{authority}/hie/registry?have={have}&approvals=true");
+/// Asks the authority for a registry newer than `have`, with its approvals: none after its patience, or at once.
+pub async fn newer_registry(
+    client: &reqwest::Client,
+    authority: &str,
+    have: u64,
+    patience: Patience,
+) -> Outcome<Option<Handed>> {
+    let now = patience == Patience::None;
+    let url = format!("https://{authority}/hie/registry?have={have}&approvals=true&now={now}");
     let answer = client.get(url).send().await.map_err(Fault::because(
         Exit::Unreachable,
         "The region authority could not be reached.",

@@ -30,7 +30,7 @@ use crate::authority::enrol::sha256;
 use crate::board::Board;
 use crate::fault::{Exit, Fault, Outcome, chain};
 use crate::home::{Home, write_private};
-use crate::join::{Membership, authority_client, newer_registry, root_public};
+use crate::join::{Membership, Patience, authority_client, newer_registry, root_public};
 
 /// Largest file of the registry with its hand-overs, in bytes.
 pub const KEPT_BYTES_MAX: usize = 64 * REGISTRY_BYTES_MAX;
@@ -391,9 +391,16 @@ impl Keeper {
         };
         for _ in 0..PULL_MAX {
             let held = self.trade.registry.borrow().version;
-            // One version less than held: the authority answers at once.
-            let asked = newer_registry(&client, &self.authority, held.saturating_sub(1)).await;
-            let Ok(Some(handed)) = asked else {
+            let newer = newer_registry(&client, &self.authority, held, Patience::None).await;
+            // When there is none newer, the one of this version is compared.
+            let handed = match newer {
+                Ok(None) => {
+                    let before = held.saturating_sub(1);
+                    newer_registry(&client, &self.authority, before, Patience::None).await
+                }
+                newer => newer,
+            };
+            let Ok(Some(handed)) = handed else {
                 return;
             };
             match self.take(&handed).await {
@@ -447,7 +454,7 @@ pub async fn follow(keeper: Arc<Keeper>) {
     };
     loop {
         let have = keeper.trade.registry.borrow().version;
-        match newer_registry(&client, &keeper.authority, have).await {
+        match newer_registry(&client, &keeper.authority, have, Patience::Long).await {
             Ok(Some(handed)) => match keeper.take(&handed).await {
                 Ok(true) => keeper.pass_on(handed),
                 Ok(false) => tokio::time::sleep(REGISTRY_AGAIN).await,

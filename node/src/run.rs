@@ -141,7 +141,7 @@ pub async fn serve_until(home: &Home, output: &Output, stop: impl Future<Output 
     if let Err(error) = web.ended().await {
         tracing::warn!(why = %chain(&error), "the web server ended badly");
     }
-    listener.shutdown();
+    drop(listener);
     region.peers.shutdown().await;
     // The index thread ends with its last command; what it had not synced was never acknowledged.
     let _ended = region.index.stop();

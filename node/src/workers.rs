@@ -12,12 +12,10 @@ use hie_node_core::audit::log::is_fatal;
 use hie_node_core::locator::driver::IndexError;
 use hie_node_core::ports::{SigningGate as _, blocking};
 use hie_node_peer::handle::InboundRequest;
-use hie_protocol::charter::Handed;
 use hie_protocol::id::{NodeKey, OrgId};
 use hie_protocol::message::{Request, Response};
-use hie_protocol::refusal::Refusal;
-use hie_protocol::version::{SPOKEN, negotiate};
-use tokio::sync::{Semaphore, mpsc, watch};
+use hie_protocol::version::ProtocolVersion;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::assemble::{Region, Trade};
@@ -28,8 +26,9 @@ use crate::join::Membership;
 use crate::registry::{self, Keeper};
 use crate::renew;
 
-/// Requests of other nodes handled at the same time.
-pub const INBOUND_MAX: usize = 256;
+mod conduct;
+mod inbound;
+
 /// Longest time between two checkpoints of the audit log.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 /// Longest time between two rounds of publication.
@@ -71,13 +70,14 @@ pub async fn start(
     trade: &Trade,
     region: &Region,
     membership: &Membership,
-    inbound: mpsc::Receiver<InboundRequest>,
+    requests: mpsc::Receiver<InboundRequest>,
     driver: JoinHandle<Result<(), IndexError>>,
 ) -> Outcome<(Workers, impl Future<Output = String> + use<>)> {
     let (fail, failed) = mpsc::channel::<String>(8);
     let mut tasks = JoinSet::new();
     let keeper = Arc::new(Keeper::new(home, trade, region, membership)?);
-    tasks.spawn(answer(Arc::clone(&keeper), inbound));
+    tasks.spawn(inbound::answer(Arc::clone(&keeper), requests));
+    tasks.spawn(conduct::report(trade.clone(), region.clone()));
     // Members are answered about the registry from here on; nobody else before it has been compared.
     keeper.compare().await?;
     keeper.open();
@@ -120,58 +120,6 @@ async fn index_failed(ended: &mut watch::Receiver<Option<String>>) -> String {
         std::future::pending().await
     } else {
         words
-    }
-}
-
-/// Answers other nodes.
-async fn answer(keeper: Arc<Keeper>, mut inbound: mpsc::Receiver<InboundRequest>) {
-    let slots = Arc::new(Semaphore::new(INBOUND_MAX));
-    while let Some(request) = inbound.recv().await {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-            return;
-        };
-        let keeper = Arc::clone(&keeper);
-        tokio::spawn(async move {
-            let response = respond(&keeper, &request).await;
-            match response.encode() {
-                Ok(frame) => {
-                    let _gone = request.reply.send(frame);
-                }
-                Err(error) => tracing::error!(%error, "an answer cannot be encoded"),
-            }
-            drop(slot);
-        });
-    }
-}
-
-async fn respond(keeper: &Arc<Keeper>, inbound: &InboundRequest) -> Response {
-    let request = match Request::decode(&inbound.frame) {
-        Ok(request) => request,
-        Err(error) => {
-            tracing::warn!(org = %inbound.org, %error, "a malformed request");
-            return Response::Refused(Refusal::Malformed);
-        }
-    };
-    let held = Arc::clone(&keeper.trade.registry.borrow());
-    match request {
-        Request::Hello { versions, .. } => match negotiate(&versions) {
-            Some(version) => Response::Hello {
-                version,
-                registry: held.version,
-                clock: keeper.trade.clock.now(),
-            },
-            None => Response::Refused(Refusal::Version),
-        },
-        Request::Registry { have } => keeper.next(have).await,
-        Request::RegistryPush { signed, approvals } => {
-            if keeper.pushed(inbound.from, Handed { signed, approvals }).await {
-                Response::Taken
-            } else {
-                Response::Refused(Refusal::Malformed)
-            }
-        }
-        _ if !keeper.is_open() => Response::Refused(Refusal::Busy),
-        other => keeper.region.server.answer(inbound.from, other).await,
     }
 }
 
@@ -247,7 +195,7 @@ async fn clocks(region: Region, trade: Trade) {
 async fn clock_difference(region: &Region, trade: &Trade, node: NodeKey) -> Option<i64> {
     let sent = trade.clock.now();
     let hello = Request::Hello {
-        versions: SPOKEN.to_vec(),
+        versions: region.peers.versions().to_vec(),
         registry: trade.registry.borrow().version,
         clock: sent,
     };
@@ -268,6 +216,7 @@ async fn clock_difference(region: &Region, trade: &Trade, node: NodeKey) -> Opti
 /// Tells the index which organisations can be talked to: a channel is up, and the member shows signs of life.
 async fn links(region: Region) {
     let mut known: BTreeMap<OrgId, bool> = BTreeMap::new();
+    let mut spoken: BTreeMap<OrgId, ProtocolVersion> = BTreeMap::new();
     let mut every = tokio::time::interval(LINKS_EVERY);
     let mut absent = region.attention.absent();
     let started = Instant::now();
@@ -278,7 +227,13 @@ async fn links(region: Region) {
         }
         let without_life = Arc::clone(&absent.borrow_and_update());
         let mut now: BTreeMap<OrgId, bool> = BTreeMap::new();
+        let mut speak: BTreeMap<OrgId, ProtocolVersion> = BTreeMap::new();
         for peer in region.peers.status().await {
+            if let Some(version) = peer.version {
+                // Of several nodes of a member the newest is asked.
+                let spoken = speak.entry(peer.org.clone()).or_insert(version);
+                *spoken = version.max(*spoken);
+            }
             let connected = peer.connected && !without_life.contains(&peer.org);
             let up = now.entry(peer.org).or_default();
             *up = *up || connected;
@@ -295,5 +250,11 @@ async fn links(region: Region) {
             }
         }
         known = now;
+        for (org, version) in speak {
+            if spoken.get(&org) != Some(&version) && region.index.speaks(org.clone(), version).is_err() {
+                return;
+            }
+            spoken.insert(org, version);
+        }
     }
 }

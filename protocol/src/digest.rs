@@ -27,17 +27,11 @@ pub const VERSION_DOMAIN: &[u8] = b"hie record version v1";
 pub const DIGEST_BYTES_MAX: usize = 1024;
 
 /// A set of versions of one owner's records, in short.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VersionSum {
     /// How many.
     pub count: u64,
     sum: [u8; 32],
-}
-
-impl Default for VersionSum {
-    fn default() -> Self {
-        Self { count: 0, sum: [0; 32] }
-    }
 }
 
 impl VersionSum {

@@ -19,7 +19,7 @@ use crate::oprf::{EVALUATE_BATCH_MAX, SHARES_MAX};
 use crate::record::{ImagingSummary, SignedRecord};
 use crate::refusal::Refusal;
 use crate::sign::DOMAIN_RECEIPT;
-use crate::version::{ProtocolVersion, V1, V2};
+use crate::version::{ProtocolVersion, V1, V2, VERSIONS_MAX};
 use crate::vocabulary::{Confidentiality, DocumentClass, Purpose, Sensitivity};
 
 /// Most records in one store message.
@@ -40,6 +40,8 @@ pub const COMPARED_ENTRIES_MAX: usize = 4096;
 pub const PULLED_RECORDS_MAX: usize = 1024;
 /// Most signed digests in one page of a pull.
 pub const PULLED_DIGESTS_MAX: usize = 256;
+/// Most blinded elements in one request to an authority that speaks version 1.
+pub const EVALUATE_BATCH_V1_MAX: usize = 64;
 /// Most documents in one answer to `open`.
 pub const GRANTS_MAX: usize = 512;
 
@@ -546,7 +548,7 @@ trait Limits {
 impl Limits for Request {
     fn within_limits(&self) -> bool {
         match self {
-            Self::Hello { versions, .. } => versions.len() <= 16,
+            Self::Hello { versions, .. } => versions.len() <= VERSIONS_MAX,
             Self::Index(message) => message.within_limits(),
             Self::Evaluate { blinded, .. } => blinded.len() <= EVALUATE_BATCH_MAX,
             Self::Open(open) => open.handles.len() <= 64 && open.documents.len() <= GRANTS_MAX,
@@ -613,6 +615,25 @@ impl Request {
     /// Reads a frame and checks every list against its limit. Errors: [`FrameError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
         limited(bytes)
+    }
+}
+
+impl Request {
+    /// The first version that knows this message: it goes to no node that speaks an older one.
+    #[must_use]
+    pub fn since(&self) -> ProtocolVersion {
+        match self {
+            Self::Index(message) => message.since(),
+            Self::Evaluate { share: Some(_), .. } => V2,
+            Self::Evaluate { blinded, .. } if blinded.len() > EVALUATE_BATCH_V1_MAX => V2,
+            Self::RegistryPush { approvals, .. } if !approvals.is_empty() => V2,
+            Self::Hello { .. }
+            | Self::Registry { .. }
+            | Self::RegistryPush { .. }
+            | Self::Evaluate { .. }
+            | Self::Open(_) => V1,
+            Self::Reshare { .. } => V2,
+        }
     }
 }
 

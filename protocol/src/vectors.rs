@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::bytes::Bytes;
 use crate::cbor;
+use crate::charter::Approval;
 use crate::claim::{BreakGlass, BreakGlassReason, Claim, ClaimError, Evidence};
 use crate::digest::ShardDigest;
 use crate::id::{
@@ -446,6 +447,30 @@ fn token_frames() -> [(&'static str, Vec<u8>); 3] {
     ]
 }
 
+/// Frames of version 2 about officers' approvals.
+fn charter_frames() -> [(&'static str, Vec<u8>); 4] {
+    let approval = Approval {
+        region: registry().region,
+        charter: registry().charter().unwrap(),
+        from: 8,
+    };
+    let signed = Bytes(vec![1]);
+    let push = Request::RegistryPush {
+        signed: signed.clone(),
+        approvals: vec![Bytes(vec![2])],
+    };
+    let handed = Response::Registry {
+        signed: Some(signed),
+        approvals: vec![Bytes(vec![2]), Bytes(vec![3])],
+    };
+    [
+        ("request registry-push v2", request(push)),
+        ("response registry v2", response(handed)),
+        ("approval", cbor::encode(&approval).unwrap()),
+        ("signed approval", approval.sign(&TestKey::new(11)).unwrap()),
+    ]
+}
+
 fn lane_frames() -> [(&'static str, Vec<u8>); 3] {
     let ask = Ask {
         ticket: Ticket::new([5; 32]),
@@ -506,6 +531,7 @@ fn frames() -> BTreeMap<&'static str, Vec<u8>> {
         .chain(index_frames())
         .chain(response_frames())
         .chain(token_frames())
+        .chain(charter_frames())
         .chain(lane_frames())
         .chain(sealed_and_signed())
         .collect()

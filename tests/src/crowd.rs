@@ -8,6 +8,7 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hie_protocol::message::{Demographics, PersonAddress, PersonIdentifier, PersonName};
 use serde_json::{Value, json};
 
 use crate::stage::{Outcome, Place};
@@ -163,4 +164,40 @@ pub fn write_ndjson(path: &Path, numbers: impl Iterator<Item = u64>, at: &Place,
     }
     file.flush()?;
     Ok(people)
+}
+
+/// Person `number` as a question describes her: what any organisation knows of her but its own record number.
+pub fn demographics(number: u64) -> Outcome<Demographics> {
+    let anywhere = Place {
+        slug: String::new(),
+        name: String::new(),
+        urn: String::new(),
+        kind: String::new(),
+        authority: false,
+        holder: false,
+    };
+    let value = patient(number, &anywhere);
+    let text = |at: &str| value.pointer(at).and_then(Value::as_str).map(str::to_owned);
+    let missing = || "a made patient lacks a field";
+    Ok(Demographics {
+        names: vec![PersonName {
+            family: text("/name/0/family").ok_or_else(missing)?,
+            given: text("/name/0/given/0").into_iter().collect(),
+            prefix: None,
+            suffix: None,
+        }],
+        birth_date: text("/birthDate"),
+        sex: text("/gender"),
+        identifiers: vec![PersonIdentifier {
+            system: REGIONAL_SYSTEM.to_owned(),
+            value: text("/identifier/1/value").ok_or_else(missing)?,
+        }],
+        addresses: vec![PersonAddress {
+            lines: text("/address/0/line/0").into_iter().collect(),
+            city: text("/address/0/city"),
+            state: None,
+            postal_code: text("/address/0/postalCode"),
+        }],
+        telecoms: text("/telecom/0/value").into_iter().collect(),
+    })
 }

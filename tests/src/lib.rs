@@ -2,7 +2,9 @@
 
 pub mod crowd;
 pub mod delay;
+pub mod evil;
 pub mod figures;
+pub mod observer;
 pub mod region;
 pub mod sim;
 pub mod stage;

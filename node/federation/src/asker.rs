@@ -1,23 +1,30 @@
 //! The asker: asks every holder of each key, merges what owners signed, and never claims more than it knows.
 //!
-//! An answer is complete when each key has a read quorum of whole answers (SPEC F-QUORUM); otherwise it is
-//! partial and names exactly the holders without a whole answer for a key below quorum (SPEC F-SILENT).
+//! An answer is complete when each key was answered whole by all its holders, or by a read quorum at which no owner
+//! is unconfirmed ([`crate::beat`], SPEC F-CONFIRMED); otherwise it is partial and names exactly the holders without
+//! a whole answer for such a key, and those owners (SPEC F-SILENT). A key with more records than fit into one
+//! message is read page by page (SPEC F-PAGES). A holder that confirmed a record and leaves it out is asked once
+//! more; when it does so again it is named, and the record is handed to it (SPEC F-OMITTED).
 //! Signatures are verified here again: a holder is never trusted for what it hands over (SPEC F-SIGNED).
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hie_protocol::id::{IndexKey, Millis, OrgId};
-use hie_protocol::message::{IndexMessage, LOOKUP_KEYS_MAX};
+use hie_protocol::id::{IndexKey, Millis, OrgId, Sequence};
+use hie_protocol::message::{Cursor, IndexMessage, LOOKUP_KEYS_MAX};
 use hie_protocol::record::{RecordId, SignedRecord, VerifiedRecord};
 
 use crate::config::{
     ANSWER_GRACE_MS, ASK_KEYS_MAX, ASK_RECORDS_MAX, ASKS_OPEN_MAX, CLOCK_SKEW_MS_MAX, LOOKUP_RETRY_MS,
     LOOKUP_RETRY_MS_MAX, LOOKUPS_OPEN_MAX, Planted,
 };
-use crate::holder::is_forgery;
+use crate::holder::{Shown, is_forgery};
 use crate::machine::{Federation, Turn};
 use crate::owner::back_off;
 use crate::port::{AskId, Decline, Effect, Misbehaviour, Outcome, RequestId, Why};
+
+mod omission;
+
+use omission::{Omission, Suspicion};
 
 /// Who was asked for a key and who has answered whole.
 #[derive(Debug)]
@@ -38,9 +45,13 @@ struct Ask {
     keys: BTreeMap<IndexKey, Asked>,
     merged: BTreeMap<RecordId, VerifiedRecord>,
     /// Bytes already verified: copies of other holders cost nothing.
-    seen: BTreeSet<SignedRecord>,
+    seen: BTreeMap<SignedRecord, VerifiedRecord>,
     not_whole: BTreeSet<OrgId>,
     misbehaved: BTreeSet<OrgId>,
+    /// What each holder showed.
+    shown: BTreeMap<(OrgId, RecordId), Sequence>,
+    /// Whether the machine asks for itself, to look at omissions again.
+    own: bool,
 }
 
 /// A lookup on its way to one holder.
@@ -49,6 +60,7 @@ struct Lookup {
     ask: AskId,
     holder: OrgId,
     keys: Vec<IndexKey>,
+    after: Option<Cursor>,
     attempt: u32,
     again: Millis,
 }
@@ -58,7 +70,12 @@ struct Lookup {
 pub(crate) struct Asker {
     asks: BTreeMap<AskId, Ask>,
     lookups: BTreeMap<u64, Lookup>,
+    /// Omissions seen once, and when to look again.
+    suspects: BTreeMap<Omission, Suspicion>,
 }
+
+/// Owners that are unconfirmed at each holder that answered.
+type Doubts = BTreeMap<OrgId, BTreeSet<OrgId>>;
 
 impl Asker {
     /// Earliest time at which something is due.
@@ -67,7 +84,10 @@ impl Asker {
             Some(at) => at.plus(ANSWER_GRACE_MS).min(ask.deadline),
             None => ask.deadline,
         });
-        ends.chain(self.lookups.values().map(|lookup| lookup.again)).min()
+        let again = self.suspects.values().map(|suspicion| suspicion.at);
+        ends.chain(self.lookups.values().map(|lookup| lookup.again))
+            .chain(again)
+            .min()
     }
 
     /// A channel opened: what waits for that member goes at once.
@@ -79,11 +99,6 @@ impl Asker {
 }
 
 impl Ask {
-    fn complete(&self) -> bool {
-        let mut asked = self.keys.values();
-        asked.all(|asked| asked.whole.len().saturating_add(asked.doubled) >= self.quorum)
-    }
-
     /// Whether nobody is left to wait for under a key: holders that cannot be reached are not waited for.
     fn nobody_left(&self, asked: &Asked, cut: &BTreeSet<OrgId>) -> bool {
         let mut holders = asked.holders.iter();
@@ -93,13 +108,6 @@ impl Ask {
     /// Whether nobody is left to wait for.
     fn exhausted(&self, cut: &BTreeSet<OrgId>) -> bool {
         self.keys.values().all(|asked| self.nobody_left(asked, cut))
-    }
-
-    /// Whether every key has its quorum, or nobody left who could bring it there.
-    fn settled(&self, cut: &BTreeSet<OrgId>) -> bool {
-        let enough = |asked: &Asked| asked.whole.len().saturating_add(asked.doubled) >= self.quorum;
-        let mut keys = self.keys.values();
-        keys.all(|asked| enough(asked) || self.nobody_left(asked, cut))
     }
 
     /// Takes a verified record: the highest sequence wins.
@@ -116,7 +124,7 @@ impl Ask {
 }
 
 impl Federation {
-    /// Opens a question.
+    /// Opens a question of the caller.
     pub(crate) fn ask(&mut self, turn: &mut Turn<'_>, id: AskId, keys: Vec<IndexKey>, deadline: Millis) {
         let keys: BTreeSet<IndexKey> = keys.into_iter().collect();
         let why = if keys.is_empty() || keys.len() > ASK_KEYS_MAX {
@@ -135,6 +143,17 @@ impl Federation {
             });
             return;
         }
+        self.open_ask(turn, id, keys, deadline, false);
+    }
+
+    pub(super) fn open_ask(
+        &mut self,
+        turn: &Turn<'_>,
+        id: AskId,
+        keys: BTreeSet<IndexKey>,
+        deadline: Millis,
+        own: bool,
+    ) {
         let set = if self.config.has(Planted::StalePlacement) {
             self.members.known.sets.first()
         } else {
@@ -171,25 +190,28 @@ impl Federation {
                 quorum_at: None,
                 keys: asked,
                 merged: BTreeMap::new(),
-                seen: BTreeSet::new(),
+                seen: BTreeMap::new(),
                 not_whole: BTreeSet::new(),
                 misbehaved: BTreeSet::new(),
+                shown: BTreeMap::new(),
+                own,
             },
         );
         for (holder, keys) in by_holder {
             for part in keys.chunks(LOOKUP_KEYS_MAX) {
-                self.open_lookup(turn, id, &holder, part.to_vec());
+                self.open_lookup(turn, id, &holder, part.to_vec(), None);
             }
         }
     }
 
-    fn open_lookup(&mut self, turn: &Turn<'_>, ask: AskId, holder: &OrgId, keys: Vec<IndexKey>) {
+    fn open_lookup(&mut self, turn: &Turn<'_>, ask: AskId, holder: &OrgId, keys: Vec<IndexKey>, after: Option<Cursor>) {
         let id = self.question();
         // The first sending is due now: pump_questions does it within this step.
         let lookup = Lookup {
             ask,
             holder: holder.clone(),
             keys,
+            after,
             attempt: 0,
             again: turn.now,
         };
@@ -197,14 +219,7 @@ impl Federation {
     }
 
     /// An answer to a lookup. Anything that was not asked of `from` is ignored.
-    pub(crate) fn found(
-        &mut self,
-        turn: &mut Turn<'_>,
-        from: &OrgId,
-        id: u64,
-        records: &[Vec<SignedRecord>],
-        whole: bool,
-    ) {
+    pub(crate) fn found(&mut self, turn: &mut Turn<'_>, from: &OrgId, id: u64, answer: Shown) {
         let anyone = self.config.has(Planted::AnswerOfAnyone);
         let asked = |lookup: &&Lookup| anyone || lookup.holder == *from;
         let Some(lookup) = self.asker.lookups.get(&id).filter(asked) else {
@@ -212,11 +227,13 @@ impl Federation {
         };
         let from = &lookup.holder.clone();
         let (ask_id, keys) = (lookup.ask, lookup.keys.clone());
-        let what = match self.examine(ask_id, &keys, records) {
-            Ok(fresh) => {
-                self.take_answer(turn, id, ask_id, from, &keys, fresh, whole);
+        let fits = answer.next.is_none() || keys.len() == 1;
+        let what = match self.examine(ask_id, &keys, &answer.records) {
+            Ok(records) if fits => {
+                self.take_answer(turn, id, ask_id, from, &records, &answer);
                 return;
             }
+            Ok(_) => Misbehaviour::Unfitting,
             Err(what) => what,
         };
         turn.emit(Effect::Misbehaved {
@@ -234,7 +251,7 @@ impl Federation {
         }
     }
 
-    /// Verifies every record of an answer that was not verified before.
+    /// Verifies every record of an answer.
     fn examine(
         &mut self,
         id: AskId,
@@ -244,15 +261,17 @@ impl Federation {
         if records.len() != keys.len() {
             return Err(Misbehaviour::Unfitting);
         }
-        let mut fresh = Vec::new();
+        let mut verified_all = Vec::new();
         for (key, under) in keys.iter().zip(records) {
             for signed in under {
-                if self.asker.asks.get(&id).is_some_and(|ask| ask.seen.contains(signed)) {
-                    continue;
-                }
-                match self.verify(signed) {
-                    Ok(verified) if verified.record().key == *key => fresh.push(verified),
-                    Ok(verified) if self.config.has(Planted::UnfittingAccepted) => fresh.push(verified),
+                let known = self.asker.asks.get(&id).and_then(|ask| ask.seen.get(signed));
+                let verdict = match known {
+                    Some(known) => Ok(known.clone()),
+                    None => self.verify(signed),
+                };
+                match verdict {
+                    Ok(verified) if verified.record().key == *key => verified_all.push(verified),
+                    Ok(verified) if self.config.has(Planted::UnfittingAccepted) => verified_all.push(verified),
                     Ok(_) => return Err(Misbehaviour::Unfitting),
                     Err(error) if is_forgery(&error) => return Err(Misbehaviour::Forged),
                     // Its registry is not ours: the record has no owner here.
@@ -260,41 +279,55 @@ impl Federation {
                 }
             }
         }
-        Ok(fresh)
+        Ok(verified_all)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one answer")]
     fn take_answer(
         &mut self,
         turn: &Turn<'_>,
         id: u64,
         ask_id: AskId,
         from: &OrgId,
-        keys: &[IndexKey],
-        fresh: Vec<VerifiedRecord>,
-        whole: bool,
+        records: &[VerifiedRecord],
+        answer: &Shown,
     ) {
         let last_wins = self.config.has(Planted::LastAnswerWins);
         let doubles = self.config.has(Planted::DuplicatesCounted);
+        let Some(keys) = self.asker.lookups.get(&id).map(|lookup| lookup.keys.clone()) else {
+            return;
+        };
         let Some(ask) = self.asker.asks.get_mut(&ask_id) else {
             return;
         };
-        let fits = ask.seen.len().saturating_add(fresh.len()) <= ASK_RECORDS_MAX;
+        let fresh = records
+            .iter()
+            .filter(|one| !ask.seen.contains_key(one.signed()))
+            .count();
+        let fits = ask.seen.len().saturating_add(fresh) <= ASK_RECORDS_MAX
+            && ask.shown.len().saturating_add(records.len()) <= ASK_RECORDS_MAX.saturating_mul(4);
         if fits {
-            for verified in fresh {
-                ask.seen.insert(verified.signed().clone());
-                ask.merge(verified, last_wins);
+            for verified in records {
+                ask.shown
+                    .insert((from.clone(), verified.record().id()), verified.record().sequence);
+                if !ask.seen.contains_key(verified.signed()) {
+                    ask.seen.insert(verified.signed().clone(), verified.clone());
+                    ask.merge(verified.clone(), last_wins);
+                }
             }
         }
-        if whole && fits {
-            for key in keys {
+        if answer.whole && fits {
+            if !doubles {
+                self.asker.lookups.remove(&id);
+            }
+            if let Some(next) = &answer.next {
+                self.open_lookup(turn, ask_id, from, keys, Some(next.clone()));
+                return;
+            }
+            for key in &keys {
                 if let Some(asked) = ask.keys.get_mut(key) {
                     let second = !asked.whole.insert(from.clone());
                     asked.doubled = asked.doubled.saturating_add(usize::from(second && doubles));
                 }
-            }
-            if !doubles {
-                self.asker.lookups.remove(&id);
             }
             return;
         }
@@ -305,8 +338,8 @@ impl Federation {
         {
             // Too much for one message, or one key of several is not settled: ask for less at a time.
             self.asker.lookups.remove(&id);
-            self.open_lookup(turn, ask_id, from, left.to_vec());
-            self.open_lookup(turn, ask_id, from, right.to_vec());
+            self.open_lookup(turn, ask_id, from, left.to_vec(), None);
+            self.open_lookup(turn, ask_id, from, right.to_vec(), None);
         } else if let Some(lookup) = self.asker.lookups.get_mut(&id) {
             lookup.again = turn
                 .now
@@ -316,6 +349,7 @@ impl Federation {
 
     /// Sends what is due and closes what is answered or late.
     pub(crate) fn pump_questions(&mut self, turn: &mut Turn<'_>) {
+        self.look_again(turn);
         loop {
             let due = self.asker.lookups.iter().filter(|(_, lookup)| lookup.again <= turn.now);
             let due: Vec<u64> = due.map(|(id, _)| *id).collect();
@@ -326,9 +360,10 @@ impl Federation {
                 self.send_lookup(turn, id);
             }
         }
+        let mut doubts = Doubts::default();
         let ids: Vec<AskId> = self.asker.asks.keys().copied().collect();
         for id in ids {
-            self.close_if_done(turn, id);
+            self.close_if_done(turn, id, &mut doubts);
         }
     }
 
@@ -340,21 +375,29 @@ impl Federation {
             .now
             .plus(back_off(lookup.attempt, LOOKUP_RETRY_MS, LOOKUP_RETRY_MS_MAX));
         lookup.attempt = lookup.attempt.saturating_add(1);
-        let (holder, keys) = (lookup.holder.clone(), lookup.keys.clone());
+        let (holder, keys, after) = (lookup.holder.clone(), lookup.keys.clone(), lookup.after.clone());
         if holder == self.config.me {
-            let (records, whole) = self.look_up(turn, &keys, &holder);
-            self.found(turn, &holder, id, &records, whole);
+            let answer = self.look_up(turn, &keys, after.as_ref(), &holder);
+            self.found(turn, &holder, id, answer);
         } else {
-            turn.send(&holder, IndexMessage::Lookup { id, keys, after: None });
+            turn.send(&holder, IndexMessage::Lookup { id, keys, after });
         }
     }
 
-    fn close_if_done(&mut self, turn: &mut Turn<'_>, id: AskId) {
+    fn close_if_done(&mut self, turn: &mut Turn<'_>, id: AskId, doubts: &mut Doubts) {
+        let Some(ask) = self.asker.asks.get(&id) else {
+            return;
+        };
+        let (mut complete, mut settled) = (true, true);
+        for asked in ask.keys.values() {
+            let answered = self.has_answer(turn.mono, ask, asked, doubts);
+            complete &= answered;
+            settled &= answered || ask.nobody_left(asked, &self.cut);
+        }
+        let exhausted = ask.exhausted(&self.cut);
         let Some(ask) = self.asker.asks.get_mut(&id) else {
             return;
         };
-        let complete = ask.complete();
-        let settled = ask.settled(&self.cut);
         if settled && ask.quorum_at.is_none() {
             ask.quorum_at = Some(turn.now);
         } else if !settled {
@@ -362,14 +405,22 @@ impl Federation {
         }
         let waited = ask.quorum_at.is_some_and(|at| turn.now >= at.plus(ANSWER_GRACE_MS));
         let late = turn.now >= ask.deadline && !self.config.has(Planted::DeadlineIgnored);
-        let done = late || (settled && (waited || ask.exhausted(&self.cut)));
+        let done = late || (settled && (waited || exhausted));
         if !done {
             return;
         }
         let Some(ask) = self.asker.asks.remove(&id) else { return };
         self.asker.lookups.retain(|_, lookup| lookup.ask != id);
+        self.find_omissions(turn, &ask);
+        if ask.own {
+            return;
+        }
         let as_of = ask.asked_at;
-        let silent = if complete { Vec::new() } else { self.silent(&ask) };
+        let silent = if complete {
+            Vec::new()
+        } else {
+            self.silent(turn.mono, &ask, doubts)
+        };
         let records = self.shown(ask, turn.now);
         let outcome = if complete {
             Outcome::Complete { records, as_of }
@@ -377,6 +428,26 @@ impl Federation {
             Outcome::Partial { records, silent, as_of }
         };
         turn.emit(Effect::Answer { id, outcome });
+    }
+
+    /// Whether nothing that was acknowledged under a key can be missing.
+    fn has_answer(&self, mono: Millis, ask: &Ask, asked: &Asked, doubts: &mut Doubts) -> bool {
+        let count = asked.whole.len().saturating_add(asked.doubled);
+        if count < ask.quorum {
+            return false;
+        }
+        count >= asked.holders.len()
+            || asked
+                .whole
+                .iter()
+                .all(|holder| self.doubts(mono, holder, doubts).is_empty())
+    }
+
+    /// Owners that are unconfirmed at a holder, worked out once for each step.
+    fn doubts<'a>(&self, mono: Millis, holder: &OrgId, doubts: &'a mut Doubts) -> &'a BTreeSet<OrgId> {
+        doubts
+            .entry(holder.clone())
+            .or_insert_with(|| self.unconfirmed_at(mono, holder))
     }
 
     /// Live records that this organisation may see.
@@ -392,12 +463,22 @@ impl Federation {
         ask.merged.into_values().filter(shows).collect()
     }
 
-    /// Exactly the holders without a whole answer for a key below quorum.
-    fn silent(&self, ask: &Ask) -> Vec<(OrgId, Why)> {
-        let below = ask.keys.values().filter(|asked| asked.whole.len() < ask.quorum);
-        let names: BTreeSet<&OrgId> = below
-            .flat_map(|asked| asked.holders.iter().filter(|org| !asked.whole.contains(*org)))
-            .collect();
+    /// Exactly the holders without a whole answer for a key that has no answer, and the owners that are unconfirmed
+    /// at a quorum that answered.
+    fn silent(&self, mono: Millis, ask: &Ask, doubts: &mut Doubts) -> Vec<(OrgId, Why)> {
+        let mut names: BTreeSet<OrgId> = BTreeSet::new();
+        let mut unconfirmed: BTreeSet<OrgId> = BTreeSet::new();
+        for asked in ask.keys.values() {
+            if self.has_answer(mono, ask, asked, doubts) {
+                continue;
+            }
+            names.extend(asked.holders.iter().filter(|org| !asked.whole.contains(*org)).cloned());
+            if asked.whole.len() >= ask.quorum {
+                for holder in &asked.whole {
+                    unconfirmed.extend(self.doubts(mono, holder, doubts).iter().cloned());
+                }
+            }
+        }
         let why = |org: &OrgId| {
             if !self.is_active(org) {
                 Why::Left
@@ -412,7 +493,9 @@ impl Federation {
             }
         };
         let unnamed = |org: &OrgId| self.config.has(Planted::UnreachableUnnamed) && why(org) == Why::Unreachable;
+        let mut silent: BTreeMap<OrgId, Why> = unconfirmed.into_iter().map(|org| (org, Why::Unconfirmed)).collect();
         let named = names.into_iter().filter(|org| !unnamed(org));
-        named.map(|org| (org.clone(), why(org))).collect()
+        silent.extend(named.map(|org| (org.clone(), why(&org))));
+        silent.into_iter().collect()
     }
 }

@@ -2,6 +2,7 @@
 
 use hie_protocol::cbor::FRAME_BYTES_MAX;
 use hie_protocol::id::OrgId;
+use hie_protocol::version::{ProtocolVersion, V2};
 
 /// Bytes of records in one `Store` or `Found`; the rest of the frame is for its heads.
 pub const MESSAGE_RECORD_BYTES_MAX: usize = FRAME_BYTES_MAX / 4 * 3;
@@ -24,7 +25,21 @@ pub const EARLIER_SETS_MAX: usize = 16;
 /// Most expired records forgotten in one round of chores.
 pub const PURGE_RECORDS_PER_CHORE_MAX: usize = 256;
 /// Most own records examined in one round of placing after a change of the registry.
-pub const PLACE_RECORDS_PER_CHORE_MAX: usize = 256;
+pub const PLACE_RECORDS_PER_ROUND_MAX: usize = 1024;
+/// Most store messages in flight to one holder.
+pub const STORES_IN_FLIGHT_MAX: usize = 8;
+/// Time between two beats, in milliseconds.
+pub const BEAT_PERIOD_MS: u64 = 5000;
+/// A datagram arrives within this, or never, in milliseconds: the deadline of a request on the channel.
+pub const DATAGRAM_MS_MAX: u64 = 5000;
+/// A holder with something unconfirmed for longer than this is named as behind, in milliseconds.
+pub const LAG_MS_MAX: u64 = 2000;
+/// A record older than this that a whole answer lacks, though its holder confirmed it, was omitted; in milliseconds.
+pub const SETTLE_MS: u64 = 60_000;
+/// An omission counts when it is seen again after this, in milliseconds.
+pub const OMISSION_AGAIN_MS: u64 = 10_000;
+/// Most omissions that are being looked at.
+pub const SUSPECTS_MAX: usize = 1024;
 /// Most own records handed out for renewal in one round of chores.
 pub const RENEW_RECORDS_PER_CHORE_MAX: usize = 128;
 /// Most records out for renewal.
@@ -60,6 +75,10 @@ pub struct Config {
     pub first_question: u64,
     /// Records of one owner that this holder keeps.
     pub held_records_per_owner_max: u64,
+    /// Time between two beats, in milliseconds; the same in the whole region.
+    pub beat_period_ms: u64,
+    /// Version taken for granted of a member of which nothing is known.
+    pub assumed: ProtocolVersion,
     planted: Option<Planted>,
 }
 
@@ -71,6 +90,8 @@ impl Config {
             me,
             first_question,
             held_records_per_owner_max: HELD_RECORDS_PER_OWNER_MAX,
+            beat_period_ms: BEAT_PERIOD_MS,
+            assumed: V2,
             planted: None,
         }
     }
@@ -81,6 +102,19 @@ impl Config {
     pub const fn with_planted(mut self, bug: Option<Planted>) -> Self {
         self.planted = bug;
         self
+    }
+
+    /// What is known of a member counts as fresh for this long, in milliseconds: one beat may be lost.
+    #[must_use]
+    pub const fn fresh_ms(&self) -> u64 {
+        self.beat_period_ms.saturating_mul(2).saturating_add(DATAGRAM_MS_MAX)
+    }
+
+    /// How long an owner waits, once enough members know that a holder is behind, until no member can still
+    /// count as fresh what it heard before; in milliseconds.
+    #[must_use]
+    pub const fn strike_ms(&self) -> u64 {
+        self.fresh_ms().saturating_add(DATAGRAM_MS_MAX)
     }
 
     pub(crate) fn has(&self, bug: Planted) -> bool {
@@ -108,6 +142,10 @@ pub enum Planted {
     OutboxForgotten,
     /// A holder new to a key says at once that it holds everything under it.
     UnsettledWhole,
+    /// An owner acknowledges at its write quorum without telling who is behind.
+    NobodyBehind,
+    /// A read quorum completes an answer whoever is behind.
+    QuorumSuffices,
     /// A publish is acknowledged with one copy less than the write quorum.
     QuorumOffByOne,
     /// Only the holders in force count for an acknowledgement.

@@ -3,9 +3,12 @@
 //! It grants nothing. `Stored` leaves only after the sync (SPEC F-SYNC). It keeps the highest sequence of
 //! each record (SPEC F-HIGHEST), tombstones included until they expire (SPEC F-TOMBSTONE).
 
-use hie_protocol::id::{IndexKey, Millis, OrgId};
-use hie_protocol::message::{FOUND_RECORDS_MAX, IndexMessage, LOOKUP_KEYS_MAX, STORE_RECORDS_MAX, StoreOutcome};
-use hie_protocol::record::{SignedRecord, VerifiedRecord};
+use hie_protocol::id::{IndexKey, Millis, OrgId, RecordHandle};
+use hie_protocol::message::{
+    Cursor, FOUND_RECORDS_MAX, IndexMessage, LOOKUP_KEYS_MAX, STORE_RECORDS_MAX, StoreOutcome,
+};
+use hie_protocol::record::{RecordId, SignedRecord, VerifiedRecord};
+use hie_protocol::version::V2;
 
 use crate::config::{
     CLOCK_SKEW_MS_MAX, MESSAGE_RECORD_BYTES_MAX, PURGE_RECORDS_PER_CHORE_MAX, Planted, SYNCS_WAITING_MAX,
@@ -18,6 +21,11 @@ use crate::table::{After, Entry, Table, owner_of, record_key, timed, untimed};
 const PLANTED_TOMBSTONE_MS: u64 = 3000;
 
 impl Federation {
+    /// Whether this node, a holder of `key`, holds everything acknowledged under it.
+    pub(crate) fn is_whole(&self, key: &IndexKey) -> bool {
+        self.members.whole(key, &self.config.me)
+    }
+
     /// A `Store` came in: keep what holds, answer after the sync.
     pub(crate) fn store(&mut self, turn: &mut Turn<'_>, from: &OrgId, id: u64, records: &[SignedRecord]) {
         if records.len() > STORE_RECORDS_MAX || self.ledger.waiting() > SYNCS_WAITING_MAX {
@@ -104,42 +112,47 @@ impl Federation {
         older || held.sequence == offered.record().sequence
     }
 
-    /// Everything under the keys that `asker` may see, and whether that is all there is.
-    pub(crate) fn look_up(&self, turn: &Turn<'_>, keys: &[IndexKey], asker: &OrgId) -> (Vec<Vec<SignedRecord>>, bool) {
-        let mut whole = keys.len() <= LOOKUP_KEYS_MAX;
+    /// Everything under the keys that `asker` may see, and whether that is all there is. A single key that holds
+    /// more than fits is read page by page by an asker that speaks version 2 (SPEC F-PAGES).
+    pub(crate) fn look_up(&self, turn: &Turn<'_>, keys: &[IndexKey], after: Option<&Cursor>, asker: &OrgId) -> Shown {
+        let mut shown = Shown {
+            records: Vec::new(),
+            whole: keys.len() <= LOOKUP_KEYS_MAX && (after.is_none() || keys.len() == 1),
+            next: None,
+        };
+        let pages = keys.len() == 1 && self.speaks(asker) >= V2;
         let (mut count, mut bytes) = (0_usize, 0_usize);
-        let mut found = Vec::new();
         for key in keys.iter().take(LOOKUP_KEYS_MAX) {
-            let placed = self
-                .members
-                .current()
-                .is_some_and(|set| set.places_at(key, &self.config.me));
-            let settled = self.members.whole(key, &self.config.me) || self.config.has(Planted::UnsettledWhole);
-            whole &= placed && settled;
-            let mut shown = Vec::new();
-            let stored = self.ledger.scan(
-                turn.kept,
-                Table::Held,
-                key.as_bytes(),
-                &[],
-                FOUND_RECORDS_MAX.saturating_add(1),
-            );
-            whole &= stored.len() <= FOUND_RECORDS_MAX;
-            for (_, value) in stored {
-                let Some(entry) = Entry::decode(&value).filter(|entry| self.may_see(entry, asker)) else {
-                    continue;
-                };
-                let size = bytes.saturating_add(entry.signed.0.len());
+            let current = self.members.current();
+            let placed = current.is_some_and(|set| set.places_at(key, &self.config.me));
+            let settled = self.is_whole(key) || self.config.has(Planted::UnsettledWhole);
+            shown.whole &= placed && settled;
+            let from = after.map_or_else(Vec::new, |after| behind(key, after));
+            let most = FOUND_RECORDS_MAX.saturating_add(1);
+            let stored = self.ledger.scan(turn.kept, Table::Held, key.as_bytes(), &from, most);
+            let mut cut = stored.len() > FOUND_RECORDS_MAX;
+            let mut last = None;
+            let mut under = Vec::new();
+            for (place, value) in stored.into_iter().take(FOUND_RECORDS_MAX) {
+                let entry = Entry::decode(&value).filter(|entry| self.may_see(entry, asker));
+                let size = bytes.saturating_add(entry.as_ref().map_or(0, |entry| entry.signed.0.len()));
                 if count >= FOUND_RECORDS_MAX || size > MESSAGE_RECORD_BYTES_MAX {
-                    whole = false;
-                    continue;
+                    cut = true;
+                    break;
                 }
-                (count, bytes) = (count.saturating_add(1), size);
-                shown.push(entry.signed);
+                last = Some(place);
+                if let Some(entry) = entry {
+                    (count, bytes) = (count.saturating_add(1), size);
+                    under.push(entry.signed);
+                }
             }
-            found.push(shown);
+            shown.records.push(under);
+            if cut && pages {
+                shown.next = last.as_deref().and_then(cursor);
+            }
+            shown.whole &= !cut || shown.next.is_some();
         }
-        (found, whole)
+        shown
     }
 
     /// A replica only ever holds back what a label excludes.
@@ -193,6 +206,36 @@ impl Federation {
         self.ledger
             .write(Table::HeldCount, owner.as_str().as_bytes().to_vec(), value);
     }
+}
+
+/// An answer to a lookup.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    /// For each key asked, in order.
+    pub records: Vec<Vec<SignedRecord>>,
+    /// Whether this is everything under the keys, up to `next`.
+    pub whole: bool,
+    /// Where the key goes on.
+    pub next: Option<Cursor>,
+}
+
+/// The first place behind a record of a key.
+fn behind(key: &IndexKey, after: &Cursor) -> Vec<u8> {
+    let id = RecordId {
+        key: *key,
+        owner: after.owner.clone(),
+        handle: after.handle,
+    };
+    [record_key(&id).as_slice(), &[0]].concat()
+}
+
+/// The cursor that stands on a record.
+fn cursor(place: &[u8]) -> Option<Cursor> {
+    let handle = place.get(IndexKey::LEN..IndexKey::LEN + RecordHandle::LEN)?;
+    Some(Cursor {
+        owner: owner_of(place)?,
+        handle: RecordHandle::from_slice(handle).ok()?,
+    })
 }
 
 /// Whether an honest member could not have handed this over. An unknown or departed signer only shows that

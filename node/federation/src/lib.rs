@@ -9,6 +9,7 @@
 //! equal effects, byte for byte (SPEC Part I, F rules).
 
 pub mod asker;
+pub mod beat;
 pub mod config;
 pub mod holder;
 pub mod machine;

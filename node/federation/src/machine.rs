@@ -9,7 +9,9 @@ use hie_protocol::registry::{Registry, Standing};
 use hie_protocol::sign::SignError;
 
 use crate::asker::Asker;
+use crate::beat::Beats;
 use crate::config::{CHORE_PERIOD_MS, Config, Planted, VERIFIED_RECORDS_MAX};
+use crate::holder::Shown;
 use crate::membership::Membership;
 use crate::owner::Owner;
 use crate::port::{Effect, Input};
@@ -24,9 +26,11 @@ pub struct Federation {
     pub(crate) ledger: Ledger,
     pub(crate) owner: Owner,
     pub(crate) asker: Asker,
+    pub(crate) beats: Beats,
     pub(crate) cut: BTreeSet<OrgId>,
     /// Records verified under the registry in force: copies of other holders cost no signature check.
     verified: BTreeMap<SignedRecord, VerifiedRecord>,
+    clocks: Clocks,
     next_question: u64,
     next_chore: Option<Millis>,
     wake: Option<Millis>,
@@ -34,9 +38,52 @@ pub struct Federation {
 
 /// One call of `step`: its time, its view of the disk, its effects.
 pub(crate) struct Turn<'a> {
+    /// The calendar time of the shell: it may step.
     pub(crate) now: Millis,
+    /// Time since the start of the machine: never less than has passed, save one chore's period.
+    pub(crate) mono: Millis,
+    /// Time since the start of the machine: never more than has passed.
+    pub(crate) slow: Millis,
     pub(crate) kept: &'a dyn Kept,
     pub(crate) effects: Vec<Effect>,
+}
+
+/// Two clocks made of calendar readings: a reading that goes back moves neither back, one that leaps ahead moves
+/// only the first.
+#[derive(Debug)]
+struct Clocks {
+    last: Option<Millis>,
+    mono: Millis,
+    slow: Millis,
+}
+
+/// Where the clocks of a machine start: later than anything of an earlier life.
+const CLOCKS_START: Millis = Millis(1_000_000_000);
+
+impl Default for Clocks {
+    fn default() -> Self {
+        Self {
+            last: None,
+            mono: CLOCKS_START,
+            slow: CLOCKS_START,
+        }
+    }
+}
+
+impl Clocks {
+    fn advance(&mut self, now: Millis) -> (Millis, Millis) {
+        if let Some(last) = self.last {
+            if now < last {
+                // How much has passed is not known, but a chore is due each period.
+                self.mono = self.mono.plus(CHORE_PERIOD_MS);
+            } else {
+                self.mono = self.mono.plus(now.since(last));
+                self.slow = self.slow.plus(now.since(last).min(CHORE_PERIOD_MS));
+            }
+        }
+        self.last = Some(now);
+        (self.mono, self.slow)
+    }
 }
 
 impl Turn<'_> {
@@ -67,8 +114,10 @@ impl Federation {
             ledger: Ledger::default(),
             owner,
             asker: Asker::default(),
+            beats: Beats::restore(kept),
             cut: BTreeSet::new(),
             verified: BTreeMap::new(),
+            clocks: Clocks::default(),
             next_question,
             next_chore: None,
             wake: None,
@@ -78,8 +127,11 @@ impl Federation {
     /// Takes one input at local time `now` and says what must be done, in order.
     #[must_use]
     pub fn step(&mut self, now: Millis, input: Input, kept: &dyn Kept) -> Vec<Effect> {
+        let (mono, slow) = self.clocks.advance(now);
         let mut turn = Turn {
             now,
+            mono,
+            slow,
             kept,
             effects: Vec::new(),
         };
@@ -106,6 +158,8 @@ impl Federation {
                 }
             }
             Input::Link { org, up } => self.link(&mut turn, org, up),
+            Input::Speaks { org, version } => self.learn_version(turn.mono, org, version),
+            Input::Abandon(id) => self.abandon(id),
         }
         if self
             .next_chore
@@ -117,8 +171,19 @@ impl Federation {
             self.own_chores(&mut turn);
         }
         self.pump_lanes(&mut turn);
+        self.pump_beats(&mut turn);
         self.pump_questions(&mut turn);
         self.finish(turn)
+    }
+
+    /// The machine's clock.
+    pub(crate) const fn mono(&self) -> Millis {
+        self.clocks.mono
+    }
+
+    /// For how long the machine runs, in milliseconds.
+    pub(crate) const fn uptime_ms(&self) -> u64 {
+        self.clocks.mono.since(CLOCKS_START)
     }
 
     /// The version of the registry in force.
@@ -131,7 +196,12 @@ impl Federation {
         if let Some(persist) = self.ledger.close() {
             turn.effects.insert(0, persist);
         }
-        let timers = [self.next_chore, self.owner.next_timer(), self.asker.next_timer()];
+        let timers = [
+            self.next_chore,
+            self.owner.next_timer(),
+            self.asker.next_timer(),
+            self.beats.next_timer(),
+        ];
         if let Some(next) = timers.into_iter().flatten().min() {
             let next = next.max(turn.now.plus(1));
             if self.wake != Some(next) {
@@ -171,21 +241,26 @@ impl Federation {
         match message {
             IndexMessage::Store { id, records } => self.store(turn, from, id, &records),
             IndexMessage::Stored { id, outcomes } => self.stored(turn, from, id, &outcomes),
-            IndexMessage::Lookup { id, keys, .. } => {
-                let (records, whole) = self.look_up(turn, &keys, from);
+            IndexMessage::Lookup { id, keys, after } => {
+                let Shown { records, whole, next } = self.look_up(turn, &keys, after.as_ref(), from);
                 turn.send(
                     from,
                     IndexMessage::Found {
                         id,
                         records,
                         whole,
-                        next: None,
+                        next,
                     },
                 );
             }
-            IndexMessage::Found { id, records, whole, .. } => self.found(turn, from, id, &records, whole),
-            IndexMessage::Beat { .. }
-            | IndexMessage::Compare { .. }
+            IndexMessage::Found {
+                id,
+                records,
+                whole,
+                next,
+            } => self.found(turn, from, id, Shown { records, whole, next }),
+            message @ IndexMessage::Beat { .. } => self.hear_beat(turn, from, message),
+            IndexMessage::Compare { .. }
             | IndexMessage::Compared { .. }
             | IndexMessage::Digest { .. }
             | IndexMessage::Pull { .. }
@@ -205,6 +280,11 @@ impl Federation {
         if let Some(now) = self.ledger.defer(after) {
             self.perform(turn, now);
         }
+    }
+
+    /// The next question id, not yet given out.
+    pub(crate) const fn peek_question(&self) -> u64 {
+        self.next_question
     }
 
     /// A question id that no earlier question had.

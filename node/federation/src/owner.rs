@@ -11,12 +11,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use hie_protocol::id::{Millis, OrgId, Sequence};
-use hie_protocol::message::{IndexMessage, STORE_RECORDS_V1_MAX, StoreOutcome};
+use hie_protocol::message::{IndexMessage, STORE_RECORDS_MAX, STORE_RECORDS_V1_MAX, StoreOutcome};
 use hie_protocol::record::{IndexRecord, SignedRecord, VerifiedRecord};
 use hie_protocol::registry::{RegionPolicy, Registry, Standing};
+use hie_protocol::version::V2;
 
 use crate::config::{
-    CLOCK_SKEW_MS_MAX, Config, MESSAGE_RECORD_BYTES_MAX, PLACE_RECORDS_PER_CHORE_MAX, PUBLISH_RECORDS_MAX,
+    CLOCK_SKEW_MS_MAX, Config, MESSAGE_RECORD_BYTES_MAX, PLACE_RECORDS_PER_ROUND_MAX, PUBLISH_RECORDS_MAX,
     PUBLISHES_OPEN_MAX, Planted, RENEW_RECORDS_PER_CHORE_MAX, RENEW_RETRY_MS, RENEWALS_OPEN_MAX, STORE_RETRY_MS,
     STORE_RETRY_MS_MAX,
 };
@@ -27,11 +28,13 @@ use crate::table::{
 };
 
 mod lane;
+pub mod visible;
 
-use lane::Lane;
+use lane::{Lane, Naming};
+use visible::Measure;
 
 /// Pause between two rounds of placing, in milliseconds.
-const PLACE_PAUSE_MS: u64 = 20;
+const PLACE_PAUSE_MS: u64 = 2;
 
 /// What a holder said about one record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -58,6 +61,9 @@ pub(crate) struct Owner {
     waiting: BTreeMap<RecordKey, BTreeSet<PublishId>>,
     pub(crate) lanes: BTreeMap<OrgId, Lane>,
     renewing: BTreeMap<RecordKey, Millis>,
+    /// Holders that were known as behind at the last look.
+    struck: BTreeSet<OrgId>,
+    measure: Measure,
     /// Where the placing of own records stands, and when it goes on.
     placing: Option<(Vec<u8>, Millis)>,
 }
@@ -82,13 +88,16 @@ pub(crate) fn back_off(attempt: u32, first: u64, most: u64) -> u64 {
 
 impl Owner {
     /// Starts with the outbox as it was kept.
-    pub(crate) fn restore(config: &Config, registry: &Registry, _kept: &dyn Kept) -> Self {
+    pub(crate) fn restore(config: &Config, registry: &Registry, kept: &dyn Kept) -> Self {
         let mut owner = Self {
             placing: Some((Vec::new(), Millis(0))),
             ..Self::default()
         };
         for member in registry.active().filter(|member| member.org != config.me) {
-            owner.lanes.insert(member.org.clone(), Lane::with_backlog());
+            // How long it has waited is not known: for ever.
+            let waits = !kept.scan(Table::Outbox, &lane_prefix(&member.org), &[], 1).is_empty();
+            let lane = Lane::with_backlog(waits.then_some(Millis(0)));
+            owner.lanes.insert(member.org.clone(), lane);
         }
         owner
     }
@@ -123,6 +132,9 @@ impl Federation {
             let key = record_key(&verified.record().id());
             let sequence = verified.record().sequence;
             self.own(turn, &key, verified);
+            let holders = self.members.current().map(|set| set.place(&verified.record().key));
+            let others = holders.into_iter().flatten().filter(|org| *org != self.config.me);
+            self.owner.measure.published(turn.mono, &key, sequence, others.collect());
             self.owner.waiting.entry(key.clone()).or_default().insert(id);
             needs.insert(
                 key.clone(),
@@ -245,7 +257,7 @@ impl Federation {
             }
             for target in &targets {
                 if let Some(lane) = self.owner.lanes.get_mut(target) {
-                    lane.add(&key, urgent);
+                    lane.add(&key, urgent, turn.mono);
                 }
             }
             if !targets.contains(&me) {
@@ -287,7 +299,7 @@ impl Federation {
     fn settle(&mut self, turn: &mut Turn<'_>, id: PublishId, key: &RecordKey) {
         let Some(needs) = self.owner.open.get(&id) else { return };
         let Some(need) = needs.get(key) else { return };
-        if !need.durable || !self.has_quorums(key, &need.votes) {
+        if !need.durable || !self.has_quorums(key, &need.votes) || !self.has_the_rest(turn.slow, key, &need.votes) {
             return;
         }
         if let Some(needs) = self.owner.open.get_mut(&id) {
@@ -307,6 +319,101 @@ impl Federation {
                     .values_mut()
                     .filter(|_| !forgets)
                     .for_each(|lane| lane.relax(key));
+            }
+        }
+    }
+
+    /// Whether every holder beyond the write quorum has the record too, or is known as behind (SPEC F-STRUCK).
+    fn has_the_rest(&self, slow: Millis, key: &RecordKey, votes: &BTreeMap<OrgId, Vote>) -> bool {
+        if self.config.has(Planted::NobodyBehind) || self.is_alone() {
+            return true;
+        }
+        let Some(place) = index_key(key) else { return false };
+        let holders = self.members.current().map(|set| set.place(&place)).unwrap_or_default();
+        holders.iter().all(|org| {
+            *org == self.config.me
+                || votes.get(org) == Some(&Vote::Held)
+                || !self.is_active(org)
+                || self.is_struck(slow, org)
+        })
+    }
+
+    /// Whether the region knows that a holder is behind.
+    fn is_struck(&self, slow: Millis, org: &OrgId) -> bool {
+        let naming = self.owner.lanes.get(org).and_then(|lane| lane.naming);
+        let known = naming.and_then(|naming| naming.known.filter(|_| naming.easing.is_none()));
+        known.is_some_and(|at| slow.since(at) >= self.config.strike_ms())
+    }
+
+    /// Holders to be named in beat number `beat`, which is about to leave.
+    pub(crate) fn name_behind(&mut self, now: Millis, beat: u64) -> BTreeSet<OrgId> {
+        let holders: BTreeSet<OrgId> = self
+            .members
+            .current()
+            .map(|set| set.holders.iter().cloned().collect())
+            .unwrap_or_default();
+        let mut behind = BTreeSet::new();
+        for (org, lane) in &mut self.owner.lanes {
+            if !holders.contains(org) {
+                lane.naming = None;
+            } else if lane.name(now, beat) {
+                behind.insert(org.clone());
+            }
+        }
+        behind
+    }
+
+    /// Looks which runs of naming enough members have heard of, and closes the publishes that waited for it.
+    pub(crate) fn review_naming(&mut self, turn: &mut Turn<'_>) {
+        let named: Vec<(OrgId, Naming)> = self
+            .owner
+            .lanes
+            .iter()
+            .filter_map(|(org, lane)| lane.naming.map(|naming| (org.clone(), naming)))
+            .collect();
+        for (org, naming) in named {
+            // One beat more than the first: a holder may be one beat short of the others.
+            let known = naming.known.is_none() && self.is_known(naming.first.saturating_add(1));
+            if let Some(lane) = self.owner.lanes.get_mut(&org).filter(|_| known) {
+                lane.naming = Some(Naming {
+                    known: Some(turn.slow),
+                    ..naming
+                });
+            }
+        }
+        let struck: BTreeSet<OrgId> = self
+            .owner
+            .lanes
+            .keys()
+            .filter(|org| self.is_struck(turn.slow, org))
+            .cloned()
+            .collect();
+        if !struck.is_subset(&self.owner.struck) {
+            let open = self.owner.waiting.iter();
+            let open: Vec<(RecordKey, PublishId)> = open
+                .flat_map(|(key, ids)| ids.iter().map(|id| (key.clone(), *id)))
+                .collect();
+            for (key, id) in open {
+                self.settle(turn, id, &key);
+            }
+        }
+        self.owner.struck = struck;
+    }
+
+    /// Whether a holder may lack something that this owner acknowledged.
+    pub(crate) fn own_unconfirmed(&self, holder: &OrgId) -> bool {
+        self.owner.lanes.get(holder).is_some_and(|lane| lane.naming.is_some())
+    }
+
+    /// Nobody waits for a publish any more: the outbox delivers it all the same.
+    pub(crate) fn abandon(&mut self, id: PublishId) {
+        for key in self.owner.open.remove(&id).unwrap_or_default().keys() {
+            if let Some(publishes) = self.owner.waiting.get_mut(key) {
+                publishes.remove(&id);
+                if publishes.is_empty() {
+                    self.owner.waiting.remove(key);
+                    self.owner.lanes.values_mut().for_each(|lane| lane.relax(key));
+                }
             }
         }
     }
@@ -361,7 +468,7 @@ impl Federation {
             self.owner
                 .lanes
                 .entry(org)
-                .or_insert_with(Lane::with_backlog)
+                .or_insert_with(|| Lane::with_backlog(None))
                 .announce_anew();
         }
         self.owner.placing = Some((Vec::new(), Millis(0)));
@@ -388,7 +495,7 @@ impl Federation {
             Vec::new()
         } else {
             self.ledger
-                .scan(turn.kept, Table::Own, &[], &cursor, PLACE_RECORDS_PER_CHORE_MAX)
+                .scan(turn.kept, Table::Own, &[], &cursor, PLACE_RECORDS_PER_ROUND_MAX)
         };
         for (key, value) in &page {
             let Some(place) = index_key(key) else { continue };
@@ -398,7 +505,7 @@ impl Federation {
                     self.ledger
                         .write(Table::Outbox, lane_key(&holder, key), Some(Vec::new()));
                     if let Some(lane) = self.owner.lanes.get_mut(&holder) {
-                        lane.add(key, false);
+                        lane.add(key, false, turn.mono);
                     }
                 } else if let Some(Ok(verified)) = Entry::decode(value).map(|entry| self.verify(&entry.signed)) {
                     let _ = self.hold(turn, &verified);
@@ -409,7 +516,7 @@ impl Federation {
             }
         }
         match page.last() {
-            Some((last, _)) if page.len() == PLACE_RECORDS_PER_CHORE_MAX => {
+            Some((last, _)) if page.len() == PLACE_RECORDS_PER_ROUND_MAX => {
                 let next = [last.as_slice(), &[0]].concat();
                 self.owner.placing = Some((next, turn.now.plus(PLACE_PAUSE_MS)));
             }

@@ -8,6 +8,7 @@ use hie_protocol::id::{IndexKey, Millis, OrgId, Sequence};
 use hie_protocol::message::IndexMessage;
 use hie_protocol::record::{IndexRecord, VerifiedRecord};
 use hie_protocol::registry::Registry;
+use hie_protocol::version::ProtocolVersion;
 
 use crate::table::Change;
 
@@ -61,6 +62,15 @@ pub enum Input {
     Persisted(PersistId),
     /// A newer registry, verified and already durable at the shell.
     Registry(Box<Registry>),
+    /// Nobody waits for a publish any more. Its records stay in the outbox.
+    Abandon(PublishId),
+    /// A member has said which version it speaks with us.
+    Speaks {
+        /// The member.
+        org: OrgId,
+        /// The version.
+        version: ProtocolVersion,
+    },
     /// A channel to a member opened or closed.
     Link {
         /// The member.
@@ -87,7 +97,8 @@ pub enum Effect {
         /// The datagram.
         message: IndexMessage,
     },
-    /// Every record of the publish is durable at a write quorum.
+    /// Every record of the publish is durable at a write quorum, and at every holder that the region does not
+    /// know to be behind.
     Published {
         /// Which.
         id: PublishId,
@@ -152,7 +163,7 @@ pub enum Decline {
     Order,
 }
 
-/// Why a holder counts as silent.
+/// Why a member counts as silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Why {
     /// No answer came in time.
@@ -165,6 +176,8 @@ pub enum Why {
     Misbehaved,
     /// It is no longer a member.
     Left,
+    /// An owner of which the region's beats do not show that an answering holder has all it acknowledged.
+    Unconfirmed,
 }
 
 /// What a member did.
@@ -176,23 +189,28 @@ pub enum Misbehaviour {
     /// An answer that does not fit the question.
     #[error("its answer does not fit the question")]
     Unfitting,
+    /// A whole answer without a record that the holder has confirmed.
+    #[error("it left out a record that it has confirmed")]
+    Omitted,
 }
 
 /// The answer to a question; there is no third constructor (law 5).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Every key had a read quorum: whatever was acknowledged before `as_of` is here.
+    /// Every key was answered by all its holders, or by a read quorum that is confirmed: whatever was
+    /// acknowledged before `as_of` is here.
     Complete {
         /// Live records, in the order of their ids.
         records: Vec<VerifiedRecord>,
         /// When the question was asked.
         as_of: Millis,
     },
-    /// Some key stayed below its read quorum.
+    /// Some key was not answered so.
     Partial {
         /// Live records that were found, in the order of their ids.
         records: Vec<VerifiedRecord>,
-        /// Exactly the holders without a whole answer for a key below quorum, in the order of their ids.
+        /// Exactly the holders without a whole answer for such a key, and the owners that are unconfirmed at a
+        /// holder that answered, in the order of their ids.
         silent: Vec<(OrgId, Why)>,
         /// When the question was asked.
         as_of: Millis,

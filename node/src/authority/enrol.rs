@@ -29,6 +29,9 @@ pub struct EnrolRequest {
     pub control: Option<String>,
     /// `host:port` of the bulk lane.
     pub bulk: Option<String>,
+    /// Members through which the node is reached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relays: Vec<OrgId>,
 }
 
 /// What the authority answers, as often as asked.
@@ -173,6 +176,7 @@ impl Authority {
             beside: None,
             control: request.control.clone(),
             bulk: request.bulk.clone(),
+            relays: request.relays.clone(),
             decision: Decision::Waiting,
         });
         for open in self.state.invited.iter_mut().filter(|open| open.secret == secret) {

@@ -136,6 +136,7 @@ impl Authority {
             beside: Some(peer.node()),
             control: entry.control.clone(),
             bulk: entry.bulk.clone(),
+            relays: entry.relays.clone(),
             decision: Decision::Waiting,
         });
         self.save()?;
@@ -174,6 +175,7 @@ pub(super) async fn simpleenroll(
         csr: Bytes(pkcs10(&body)?),
         control: None,
         bulk: None,
+        relays: Vec::new(),
     };
     let answer = on_folder(served, move |authority, auto| {
         authority.enrol(&request, auto, clock::now())

@@ -204,6 +204,9 @@ struct Have {
     /// Whether the caller takes the registry with the officers' approvals, as CBOR.
     #[serde(default)]
     approvals: bool,
+    /// Whether the caller is answered at once when there is nothing newer.
+    #[serde(default)]
+    now: bool,
 }
 
 async fn registry(Shared(served): Shared<Arc<Served>>, Query(query): Query<Have>) -> Result<Response, StatusCode> {
@@ -220,7 +223,7 @@ async fn registry(Shared(served): Shared<Arc<Served>>, Query(query): Query<Have>
             };
             return Ok(([(header::CONTENT_TYPE, kind)], bytes).into_response());
         }
-        if tokio::time::Instant::now() >= deadline {
+        if query.now || tokio::time::Instant::now() >= deadline {
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
         tokio::time::sleep(REGISTRY_LOOK).await;

@@ -56,6 +56,7 @@ fn request(authority: &mut Authority, last: u8, key: &Key, now: Millis) -> Enrol
         csr: Bytes(csr::make(key, &org(last)).unwrap()),
         control: Some("a.example:8443".into()),
         bulk: None,
+        relays: Vec::new(),
     }
 }
 

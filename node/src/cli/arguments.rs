@@ -374,6 +374,12 @@ pub struct Init {
     /// Address of the bulk lane.
     #[arg(long, default_value = "0.0.0.0:8444")]
     pub bulk: SocketAddr,
+    /// Listen to no other node: dial all of them, and be reached through the channels that this opens.
+    #[arg(long)]
+    pub outbound_only: bool,
+    /// Member (OID URN) that relays sealed channels from others that only dial out; may be given several times.
+    #[arg(long = "relay")]
+    pub relays: Vec<String>,
 }
 
 /// `hie join`

@@ -10,6 +10,7 @@ use hie_node_core::locator::worker::MARKS_MAX;
 use hie_node_core::ports::{blocking, random_bytes};
 use hie_node_peer::failure::PeerFailure;
 use hie_node_peer::handle::PeerStatus;
+use hie_node_peer::ledger::Count;
 use hie_protocol::id::{Millis, OrgId};
 use hie_protocol::registry::Registry;
 use tracing::error;
@@ -92,6 +93,8 @@ impl StateDesk {
         needs_you.extend(outlook(self.region.identity.load().facts(), now));
         needs_you.extend(self.region.board.needs_you(now));
         needs_you.extend(peers_words(&peers, &registry));
+        let counts_of_conduct = self.region.peers.ledger().counts();
+        needs_you.extend(conduct_words(&counts_of_conduct, &registry, now));
         if waiting >= WAITING_MANY {
             let more = if waiting >= u64::try_from(MARKS_MAX).unwrap_or(u64::MAX) {
                 " or more"
@@ -155,6 +158,21 @@ fn peers_words(peers: &[PeerStatus], registry: &Registry) -> Vec<String> {
         }
     }
     words
+}
+
+/// Who broke the rules within the last day, with counts since the start.
+fn conduct_words(counts: &[Count], registry: &Registry, now: Millis) -> Vec<String> {
+    let recent = counts.iter().filter(|count| now.since(count.last) < DAY_MS);
+    let words = recent.map(|count| {
+        format!(
+            "{} broke the rules of the region: {}, {} times, last at {}. Tell the region office if it goes on.",
+            org_name(&count.org, registry),
+            count.offence.word(),
+            count.times,
+            moment(count.last, now)
+        )
+    });
+    words.collect()
 }
 
 fn org_name(org: &OrgId, registry: &Registry) -> String {

@@ -89,7 +89,7 @@ impl Climate {
     #[must_use]
     pub const fn of(rng: &mut Rng, minutes: u64) -> Self {
         let members = rng.index(4) + 4;
-        let lies = [Lie::Forge, Lie::Guess, Lie::Equivocate];
+        let lies = [Lie::Forge, Lie::Guess, Lie::Equivocate, Lie::Omit, Lie::Stale];
         let lie = lies[rng.index(lies.len())];
         let changes_members = rng.chance(600);
         let clocks = [Clocks::Near, Clocks::Near, Clocks::Drift];

@@ -135,7 +135,7 @@ impl World {
         let mut cause = None;
         match &message {
             // An answer to a question of an earlier life answers nothing.
-            IndexMessage::Found { id, whole, .. } => {
+            IndexMessage::Found { id, whole, next, .. } => {
                 if taint == Taint::Guessed && self.oracle.is_asked(to, *id, &org) {
                     // What looked like somebody else's turned out to be its own.
                     return;
@@ -148,7 +148,7 @@ impl World {
                 }
                 let tainted = self.shows(to, &taint);
                 if cause.is_some() && self.counts_as_member(to, &org) {
-                    self.oracle.delivered(to, &org, *id, *whole, tainted);
+                    self.oracle.delivered(to, &org, *id, *whole && next.is_none(), tainted);
                 }
             }
             IndexMessage::Lookup { id, keys, .. } => {

@@ -53,11 +53,13 @@ pub enum Law {
     Manners,
     /// No decision depends on another node's clock.
     Clock,
+    /// Nobody is named for an omission but a member that omits.
+    Slandered,
 }
 
 impl Law {
     /// Every law.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Lost,
         Self::Stale,
         Self::Resurfaced,
@@ -76,6 +78,7 @@ impl Law {
         Self::Bounded,
         Self::Manners,
         Self::Clock,
+        Self::Slandered,
     ];
 }
 
@@ -206,6 +209,13 @@ impl Oracle {
     /// A law did not hold.
     pub fn violated(&mut self, law: Law, at_ms: u64, what: String) {
         self.violations.push(Violation { law, at_ms, what });
+    }
+
+    /// A member was named for leaving records out.
+    pub fn named(&mut self, now_ms: u64, org: &OrgId, liar: Option<OrgId>) {
+        if liar.as_ref() != Some(org) {
+            self.violated(Law::Slandered, now_ms, format!("{org} left nothing out"));
+        }
     }
 
     /// Whether one of these laws did not hold.
@@ -454,7 +464,7 @@ impl Oracle {
                 Why::NoAnswer => !told.contains(org),
                 Why::Unreachable => told.contains(org),
                 Why::Left => self.departed.contains(org),
-                Why::NotWhole | Why::Misbehaved => true,
+                Why::NotWhole | Why::Misbehaved | Why::Unconfirmed => true,
             };
             if !fits {
                 let what = format!("{org} named {why:?} at {}", question.me);
@@ -529,27 +539,42 @@ impl Oracle {
         count >= question.registry.policy.read_quorum_of(all)
     }
 
-    /// The oracle does not see what the asker's own copy said: any reading of it that fits is enough.
+    /// The oracle does not see what the asker's own copy said, nor which owners the beats leave unconfirmed: any
+    /// reading of both that fits is enough.
     fn judge_partial(&mut self, question: &Question, silent: &[(OrgId, Why)], now_ms: u64) {
-        let named: BTreeSet<OrgId> = silent.iter().map(|(org, _)| org.clone()).collect();
-        let fits = (0..1_u32 << question.keys.len()).any(|readings| {
+        let named: BTreeSet<OrgId> = silent
+            .iter()
+            .filter(|(_, why)| *why != Why::Unconfirmed)
+            .map(|(org, _)| org.clone())
+            .collect();
+        let doubts = silent.iter().any(|(_, why)| *why == Why::Unconfirmed);
+        let keys = question.keys.len();
+        let fits = (0..1_u32 << (2 * keys)).any(|readings| {
             let mut expected = BTreeSet::new();
-            let mut below = false;
+            let (mut open, mut below) = (false, false);
             for (at, key) in question.keys.iter().enumerate() {
                 let local = readings >> at & 1 == 1;
-                if self.could_complete(question, key, local) {
+                let doubted = readings >> (keys + at) & 1 == 1;
+                let missing: Vec<OrgId> = placement(key, &question.registry)
+                    .into_iter()
+                    .filter(|org| {
+                        if *org == question.me {
+                            !local
+                        } else {
+                            !question.whole.contains(&(*key, org.clone()))
+                        }
+                    })
+                    .collect();
+                let quorum = self.could_complete(question, key, local);
+                if missing.is_empty() || (quorum && !doubted) {
                     continue;
                 }
-                below = true;
-                expected.extend(placement(key, &question.registry).into_iter().filter(|org| {
-                    if *org == question.me {
-                        !local
-                    } else {
-                        !question.whole.contains(&(*key, org.clone()))
-                    }
-                }));
+                below |= !quorum;
+                open = true;
+                expected.extend(missing);
             }
-            below && expected == named
+            // A holder that is silent itself is named as that, not as an unconfirmed owner.
+            open && expected == named && (below || doubts || !expected.is_empty())
         });
         if !fits {
             self.violated(

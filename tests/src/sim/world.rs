@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::DefaultHasher;
 
 use hie_node_federation::config::{Config, Planted};
-use hie_node_federation::port::{AskId, Effect, Input, Outcome, PersistId, PublishId};
+use hie_node_federation::port::{AskId, Effect, Input, Misbehaviour, Outcome, PersistId, PublishId};
 use hie_node_federation::table::Table;
 use hie_protocol::id::{IndexKey, OrgId, Sequence};
 use hie_protocol::message::IndexMessage;
@@ -135,6 +135,8 @@ pub struct Counts {
     pub misbehaved: u64,
     /// Misbehaviour of the liar reported.
     pub liar_named: u64,
+    /// Omissions reported.
+    pub omissions_named: u64,
     /// Partial answers that name the liar among the silent.
     pub liar_silent: u64,
     /// Datagrams delivered.
@@ -468,8 +470,14 @@ impl World {
                 self.counts.renewed += records.len() as u64;
                 self.renew(at, records);
             }
-            Effect::Misbehaved { org, .. } => {
+            Effect::Misbehaved { org, what } => {
                 self.counts.misbehaved += 1;
+                if what == Misbehaviour::Omitted {
+                    self.counts.omissions_named += 1;
+                    // Whoever lies in any way may be named.
+                    let liar = self.climate.liar.map(|(liar, _)| self.nodes[liar].org.clone());
+                    self.oracle.named(self.now, &org, liar);
+                }
                 let liar = self.climate.liar.is_some_and(|(liar, _)| self.nodes[liar].org == org);
                 self.counts.liar_named += u64::from(liar);
             }

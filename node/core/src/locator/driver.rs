@@ -7,19 +7,21 @@ use core::fmt;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use hie_node_federation::config::Config;
 use hie_node_federation::machine::Federation;
 use hie_node_federation::owner::renewal;
-use hie_node_federation::port::{AskId, Effect, Input, Outcome, PersistId, PublishId, RequestId};
+use hie_node_federation::owner::visible::Visibility;
+use hie_node_federation::port::{AskId, Effect, Input, Misbehaviour, Outcome, PersistId, PublishId, RequestId};
 use hie_node_federation::table::Change;
 use hie_protocol::id::{IndexKey, Millis, OrgId};
 use hie_protocol::message::{IndexMessage, Request, Response};
 use hie_protocol::record::{IndexRecord, VerifiedRecord};
 use hie_protocol::refusal::Class;
 use hie_protocol::registry::Registry;
+use hie_protocol::version::ProtocolVersion;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tracing::warn;
@@ -33,6 +35,9 @@ use crate::ports::{Clock, NoRandomness, NodeSigner, Random, random_bytes};
 pub const QUEUE_MAX: usize = 8192;
 /// Inputs taken between two syncs.
 pub const INPUTS_PER_SYNC_MAX: usize = 512;
+/// How long a caller waits for its publish; the outbox delivers it all the same. Longer than it takes until the region
+/// knows that a holder is behind.
+pub const PUBLISH_WAIT_MS_MAX: u64 = 90_000;
 /// Longest wait without a look at the clock, in milliseconds.
 pub const WAIT_MS_MAX: u64 = 250;
 
@@ -73,6 +78,9 @@ pub enum IndexError {
     /// Too much waits, or the machine declined.
     #[error("the index takes no more now: {0}; try again later")]
     Busy(String),
+    /// The holders have not confirmed a publish in time.
+    #[error("the holders have not confirmed the records yet; they stay in the outbox and are delivered as soon as possible")]
+    Late,
     /// The driver has stopped.
     #[error("the index has stopped")]
     Stopped,
@@ -89,7 +97,7 @@ impl IndexError {
     #[must_use]
     pub const fn class(&self) -> Class {
         match self {
-            Self::Busy(_) => Class::Unavailable,
+            Self::Busy(_) | Self::Late => Class::Unavailable,
             Self::Stopped | Self::Random(_) => Class::Broken,
             Self::Store(error) => error.class(),
         }
@@ -100,6 +108,7 @@ enum Command {
     Publish(Vec<VerifiedRecord>, oneshot::Sender<Result<(), IndexError>>),
     Lookup(Vec<IndexKey>, Millis, oneshot::Sender<Result<Outcome, IndexError>>),
     Input(Box<Input>),
+    Visibility(oneshot::Sender<Visibility>),
     Stop,
 }
 
@@ -121,7 +130,8 @@ impl IndexHandle {
         })
     }
 
-    /// Publishes own records; resolves when a write quorum has synced all of them. Errors: [`IndexError`].
+    /// Publishes own records; resolves when a write quorum has synced all of them, and every other holder too or the
+    /// region knows that it is behind. Errors: [`IndexError`]; [`IndexError::Late`] after [`PUBLISH_WAIT_MS_MAX`].
     pub async fn publish(&self, records: Vec<VerifiedRecord>) -> Result<(), IndexError> {
         let (done, wait) = oneshot::channel();
         self.put(Command::Publish(records, done))?;
@@ -150,11 +160,26 @@ impl IndexHandle {
         self.put(Command::Input(Box::new(Input::Link { org, up })))
     }
 
+    /// How fast own records become visible at all their replicas. Errors: [`IndexError`].
+    pub async fn visibility(&self) -> Result<Visibility, IndexError> {
+        let (reply, wait) = oneshot::channel();
+        self.put(Command::Visibility(reply))?;
+        wait.await.map_err(|_| IndexError::Stopped)
+    }
+
+    /// A member speaks this version with us. Errors: as [`Self::received`].
+    pub fn speaks(&self, org: OrgId, version: ProtocolVersion) -> Result<(), IndexError> {
+        self.put(Command::Input(Box::new(Input::Speaks { org, version })))
+    }
+
     /// Ends the driver behind everything that waits. Errors: as [`Self::received`].
     pub fn stop(&self) -> Result<(), IndexError> {
         self.put(Command::Stop)
     }
 }
+
+/// Takes the name of a member that broke the protocol of the index, and what it did.
+pub type Notice = Arc<dyn Fn(&OrgId, &Misbehaviour) + Send + Sync>;
 
 /// What the driver works with.
 pub struct Parts {
@@ -174,6 +199,14 @@ pub struct Parts {
     pub wire: Arc<dyn Wire>,
     /// Where sends run.
     pub runtime: Handle,
+    /// Told of members that break the protocol of the index.
+    pub notice: Notice,
+}
+
+/// Who waits for a publish, and until when.
+struct Waiting {
+    done: oneshot::Sender<Result<(), IndexError>>,
+    until: Instant,
 }
 
 /// The driver: call [`Driver::run`] on a thread of its own.
@@ -182,7 +215,7 @@ pub struct Driver {
     kept: KvKept,
     parts: Parts,
     commands: Receiver<Command>,
-    publishes: BTreeMap<PublishId, oneshot::Sender<Result<(), IndexError>>>,
+    publishes: BTreeMap<PublishId, Waiting>,
     asks: BTreeMap<AskId, oneshot::Sender<Result<Outcome, IndexError>>>,
     next: u64,
     wake: Option<Millis>,
@@ -242,6 +275,7 @@ impl Driver {
                 self.wake = None;
                 self.step(Input::Tick)?;
             }
+            self.abandon_late()?;
             self.sync()?;
             if !going {
                 return Ok(());
@@ -254,7 +288,8 @@ impl Driver {
         match command {
             Command::Publish(records, done) => {
                 let id = PublishId(self.next);
-                self.publishes.insert(id, done);
+                let until = Instant::now() + Duration::from_millis(PUBLISH_WAIT_MS_MAX);
+                self.publishes.insert(id, Waiting { done, until });
                 self.step(Input::Publish { id, records })?;
             }
             Command::Lookup(keys, deadline, done) => {
@@ -263,9 +298,23 @@ impl Driver {
                 self.step(Input::Ask { id, keys, deadline })?;
             }
             Command::Input(input) => self.step(*input)?,
+            Command::Visibility(reply) => {
+                let _gone = reply.send(self.machine.visibility());
+            }
             Command::Stop => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// Tells callers that waited too long. Publishes are numbered in the order of their coming: the oldest come first.
+    fn abandon_late(&mut self) -> Result<(), IndexError> {
+        let now = Instant::now();
+        while let Some(oldest) = self.publishes.first_entry().filter(|oldest| oldest.get().until <= now) {
+            let (id, waiting) = oldest.remove_entry();
+            let _gone = waiting.done.send(Err(IndexError::Late));
+            self.step(Input::Abandon(id))?;
+        }
+        Ok(())
     }
 
     fn step(&mut self, input: Input) -> Result<(), IndexError> {
@@ -290,16 +339,16 @@ impl Driver {
                 self.parts.runtime.spawn(async move { drop(sent.await) });
             }
             Effect::Published { id } => {
-                if let Some(done) = self.publishes.remove(&id) {
-                    let _gone = done.send(Ok(()));
+                if let Some(waiting) = self.publishes.remove(&id) {
+                    let _gone = waiting.done.send(Ok(()));
                 }
             }
             Effect::Declined {
                 request: RequestId::Publish(id),
                 why,
             } => {
-                if let Some(done) = self.publishes.remove(&id) {
-                    let _gone = done.send(Err(IndexError::Busy(why.to_string())));
+                if let Some(waiting) = self.publishes.remove(&id) {
+                    let _gone = waiting.done.send(Err(IndexError::Busy(why.to_string())));
                 }
             }
             Effect::Declined {
@@ -316,7 +365,10 @@ impl Driver {
                 }
             }
             Effect::Renew { records } => renew.extend(records),
-            Effect::Misbehaved { org, what } => warn!(%org, %what, "a member broke the protocol of the index"),
+            Effect::Misbehaved { org, what } => {
+                warn!(%org, %what, "a member broke the protocol of the index");
+                (self.parts.notice)(&org, &what);
+            }
             Effect::WakeAt(at) => self.wake = Some(at),
         }
     }
