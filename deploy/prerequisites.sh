@@ -40,6 +40,22 @@ need_rust() {
         "Run: rustup update stable"
 }
 
+# Installs packages with apt, or names what is missing where there is no apt. First what they are for, then the packages.
+install_packages() {
+    local purpose=$1 as_root=()
+    shift
+    have apt-get || fail "Programs are missing: $*." "they $purpose, and this machine has no apt to install them" \
+        "Install them with this system's package manager, then run this again."
+    if [ "$(id -u)" -ne 0 ]; then
+        have sudo || fail "Programs are missing: $*." "installing them needs root, and there is no sudo" \
+            "As root, run: apt-get install $*"
+        as_root=(sudo)
+    fi
+    echo "Installing with apt: $*" >&2
+    "${as_root[@]}" apt-get update -qq >&2
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >&2
+}
+
 # The C++ toolchain for RocksDB, and libclang, with which its bindings are made.
 need_native() {
     local missing=()
@@ -48,18 +64,14 @@ need_native() {
     have pkg-config || missing+=(pkg-config)
     have clang || missing+=(clang)
     have_libclang || missing+=(libclang-dev)
-    [ "${#missing[@]}" -eq 0 ] && return 0
-    have apt-get || fail "Programs are missing: ${missing[*]}." "they build the storage engine, and this machine has no apt to install them" \
-        "Install them with this system's package manager, then run this again."
-    local as_root=()
-    if [ "$(id -u)" -ne 0 ]; then
-        have sudo || fail "Programs are missing: ${missing[*]}." "installing them needs root, and there is no sudo" \
-            "As root, run: apt-get install ${missing[*]}"
-        as_root=(sudo)
-    fi
-    echo "Installing with apt: ${missing[*]}" >&2
-    "${as_root[@]}" apt-get update -qq >&2
-    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+    [ "${#missing[@]}" -eq 0 ] || install_packages "build the storage engine" "${missing[@]}"
+}
+
+# Python 3.9 or newer with its standard library: the independent checker of the protocol is written in it.
+need_python() {
+    have python3 || install_packages "run the independent checker of the protocol" python3
+    python3 -c 'import sys; sys.exit(sys.version_info < (3, 9))' || fail "Python is too old: $(python3 --version)." \
+        "the independent checker of the protocol needs 3.9 or newer" "Install a newer python3, then run this again."
 }
 
 # A part of the Rust toolchain that has a cargo command, for example: need_component rustfmt fmt

@@ -22,7 +22,7 @@ pub async fn run(arguments: Arguments, output: &Output) -> Outcome<Exit> {
         Command::Invite(invite) => authority::command::invite(invite, output),
         Command::Init(init) => join::init(&home, init, output),
         Command::Join(options) => join::join(&home, options, output).await,
-        Command::Serve => node::serve(&home, output).await,
+        Command::Serve(options) => node::serve(&home, options.standby, output).await,
         Command::Doctor => doctor::run(&home, output).await,
         Command::Demo(options) => demo::run(options, output).await,
         Command::Config(command) => config(&home, &command, output),

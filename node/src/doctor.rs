@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use hie_protocol::registry::Registry;
 use serde_json::json;
 
 use crate::assemble::{held_registry, identity};
@@ -17,6 +18,9 @@ use crate::join::{Membership, Patience, authority_client, newer_registry};
 use crate::moment::write_words;
 use crate::renew;
 use crate::socket;
+
+/// Hours that a revocation list has left below which the authority is late with the next one.
+pub const CRL_WARN_HOURS: u64 = 72;
 
 /// Grade of a check.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,11 +75,14 @@ pub async fn run(home: &Home, output: &Output) -> Outcome<Exit> {
     let running = socket::is_served(&home.socket()).await;
     findings.push(ok("node", if running { "runs" } else { "does not run" }));
     if let Some(config) = config.filter(|_| !running) {
-        for (what, address) in [
+        let listening = [
             ("web", config.web.listen),
             ("control", config.peers.control),
             ("bulk", config.peers.bulk),
-        ] {
+        ];
+        // A node that only dials out listens to its own users alone.
+        let count = if config.peers.outbound_only { 1 } else { listening.len() };
+        for (what, address) in listening.into_iter().take(count) {
             findings.push(match TcpListener::bind(address) {
                 Ok(_) => ok(what, format!("{address} is free")),
                 Err(error) => found(
@@ -112,6 +119,17 @@ async fn membership(home: &Home, findings: &mut Vec<Finding>) {
             registry.members.len()
         ),
     ));
+    findings.push(revocation_list(&registry));
+    findings.push(match &registry.policy.officers {
+        Some(rule) => ok(
+            "officers",
+            format!("{} of {} approve what is granted", rule.approvals, rule.officers.len()),
+        ),
+        None => ok("officers", "none: the region office grants alone"),
+    });
+    if let Err(fault) = crate::registry::check_mark(home, &registry) {
+        findings.push(found(Grade::Fail, "registry mark", fault));
+    }
     let key = hie_node_pki::key::Key::load(&home.node_key());
     let key = key.map_err(Fault::because(
         Exit::Config,
@@ -150,6 +168,33 @@ async fn membership(home: &Home, findings: &mut Vec<Finding>) {
         Ok(_) => ok("authority", format!("{} answers", membership.authority)),
         Err(fault) => found(Grade::Warn, "authority", fault),
     });
+}
+
+/// The list of revocations must be in force: without one every channel is refused.
+fn revocation_list(registry: &Registry) -> Finding {
+    let what = "revocations";
+    let fix = "Check that the region authority runs and is reachable from some member.";
+    match hie_node_pki::x509::crl(&registry.crl).map(|facts| facts.next_update) {
+        Ok(Some(until)) => {
+            let hours = until.since(clock::now()) / 3_600_000;
+            let words = format!("list to {}, {hours} hours left", write_words(until));
+            match hours {
+                0 => found(Grade::Fail, what, Fault::new(Exit::Config, words, "", fix)),
+                1..CRL_WARN_HOURS => found(Grade::Warn, what, Fault::new(Exit::Config, words, "", fix)),
+                _ => ok(what, words),
+            }
+        }
+        _ => found(
+            Grade::Fail,
+            what,
+            Fault::new(
+                Exit::Config,
+                "No list is in force.",
+                "the registry has none that can be read",
+                fix,
+            ),
+        ),
+    }
 }
 
 /// A secret file must exist and be readable by its owner only.

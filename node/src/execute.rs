@@ -2,6 +2,7 @@
 
 mod ask;
 mod fetch;
+mod visible;
 
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use hie_node_core::ids::PatientKey;
 use hie_node_core::kv::Batch;
 use hie_node_core::ports::{blocking, random_bytes};
 use hie_node_core::record::publish::{Body, NewDocument, Occasion};
+use hie_node_federation::owner::visible::Visibility;
 use hie_protocol::claim::{BreakGlass, BreakGlassReason};
 use hie_protocol::id::{Correlation, DocumentId, OrgId};
 use hie_protocol::message::DocumentMeta;
@@ -247,6 +249,10 @@ impl Executor {
                 .len(),
             None => 0,
         };
+        let visibility = match &self.region {
+            Some(region) => region.index.visibility().await.unwrap_or_default(),
+            None => Visibility::default(),
+        };
         let now = self.trade.clock.now();
         let facts = self
             .region
@@ -260,8 +266,9 @@ impl Executor {
         let warnings: String = needs_you.iter().map(|words| format!("\n! {words}")).collect();
         let left = left_hours.unwrap_or(0);
         let (words, conduct) = self.conduct();
+        let seen = visible::words(&visibility, &registry);
         let text = format!(
-            "{} - member of {} - registry {} - certificate to {} ({} days {} hours left, renews itself)\nPeers {} of {} reachable   audit entries {}   patients waiting for publication {}   clock {:+} ms against {} member(s){warnings}{words}",
+            "{} - member of {} - registry {} - certificate to {} ({} days {} hours left, renews itself)\nPeers {} of {} reachable   audit entries {}   patients waiting for publication {}   clock {:+} ms against {} member(s){warnings}{words}{seen}",
             self.trade.name,
             registry.region,
             registry.version,
@@ -279,10 +286,16 @@ impl Executor {
             "name": self.trade.name, "organisation": self.trade.me.as_str(), "region": registry.region,
             "registry": registry.version, "certificate_until": certificate, "peers": peers,
             "audit_entries": self.trade.audit.size(), "publications_waiting": waiting,
+            "tokens": self.region.as_ref().map(|region| crate::tokens::status(&self.trade, region)),
             "certificate_hours_left": left_hours, "needs_you": needs_you, "conduct": conduct,
-            "clock_off_ms": skew.map(|skew| skew.median_ms), "clock_members": skew.map(|skew| skew.members),
+            "visibility": visible::value(&visibility), "clock_off_ms": skew.map(|skew| skew.median_ms), "clock_members": skew.map(|skew| skew.members),
         });
         lines.data(text, value).await;
+        if let Some(region) = &self.region {
+            for words in crate::tokens::words(&registry, &region.tokens.watch) {
+                lines.say(words).await;
+            }
+        }
         Ok(Exit::Done)
     }
 

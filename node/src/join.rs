@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hie_node_core::exchange::budget::Allowance;
 use hie_node_core::ports::OsRandom;
 use hie_node_core::vault::Kek;
 use hie_node_pki::config as tls;
@@ -120,6 +121,7 @@ fn first_config(init: Init) -> Outcome<String> {
             relays: relays(&init.relays)?,
             versions: None,
         },
+        budgets: Allowance::default(),
     };
     let text = config.to_toml()?;
     Config::parse(&text, std::iter::empty()).map_err(|faults| {
@@ -442,6 +444,10 @@ fn store(home: &Home, admission: &Admission, invitation: &Invitation, organisati
         authority: invitation.address().to_owned(),
         organisation: organisation.clone(),
     };
+    if Membership::load(home).is_ok_and(|before| before.root != membership.root) {
+        // Another region counts its registries anew.
+        let _absent = std::fs::remove_file(home.registry_mark());
+    }
     let text = serde_json::to_vec_pretty(&membership).map_err(Fault::because(
         Exit::Failed,
         "Cannot write the membership.",

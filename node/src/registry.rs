@@ -126,6 +126,30 @@ impl Mark {
     }
 }
 
+/// Checks the registry at hand against the mark. Errors: it was restored from an older copy.
+pub fn check_mark(home: &Home, registry: &Registry) -> Outcome<()> {
+    let fix = "Run `hie join` again with a new invitation.";
+    let bytes =
+        std::fs::read(home.registry()).map_err(Fault::because(Exit::Config, "The registry cannot be read.", fix))?;
+    let signed = Kept::read(bytes).handed.signed.0;
+    match Mark::load(home)? {
+        Some(known) if known.forbids(registry, &signed) => Err(restored(&known, registry)),
+        _ => Ok(()),
+    }
+}
+
+fn restored(known: &Mark, registry: &Registry) -> Fault {
+    Fault::new(
+        Exit::Refused,
+        "The registry at hand is not the latest that was in force here.",
+        format!(
+            "version {} was in force, version {} is at hand: it was restored from a copy",
+            known.version, registry.version
+        ),
+        "Let the region authority or another member be reachable, then start again; it is then taken by itself.",
+    )
+}
+
 /// The registry that was last taken, verified against the region's root, with what is kept beside it.
 pub fn load(home: &Home, root: &[u8]) -> Outcome<(Registry, Kept)> {
     let fix = "Run `hie join` again with a new invitation.";
@@ -365,15 +389,7 @@ impl Keeper {
         let kept = self.kept.lock().await;
         let mark = Mark::of(&registry, &kept.handed.signed.0);
         match Mark::load(&self.home)? {
-            Some(known) if known.forbids(&registry, &kept.handed.signed.0) => Err(Fault::new(
-                Exit::Refused,
-                "The registry at hand is older than one that was in force here.",
-                format!(
-                    "version {} was in force, version {} is at hand: it was restored from a copy",
-                    known.version, registry.version
-                ),
-                "Let the region authority or another member be reachable, then start again; it is then taken by itself.",
-            )),
+            Some(known) if known.forbids(&registry, &kept.handed.signed.0) => Err(restored(&known, &registry)),
             _ => mark.save(&self.home).map_err(|error| {
                 Fault::new(
                     Exit::Failed,

@@ -14,8 +14,10 @@ use hie_node_core::ports::{blocking, random_bytes};
 use hie_node_pki::authority::{SERIAL_BYTES, Validity};
 use hie_node_pki::web::WebIdentity;
 use hie_protocol::id::{Correlation, Millis};
+use hie_protocol::registry::Registry;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use crate::assemble::{self, Region, Running, Trade};
@@ -41,6 +43,8 @@ use crate::workers;
 
 /// How long open requests may take when the node stops.
 pub const DRAIN: Duration = Duration::from_secs(5);
+/// How often a node that stands by tries whether the store is free.
+pub const STAND_BY_EVERY: Duration = Duration::from_secs(1);
 /// Life of a web certificate that the node makes for itself, in milliseconds.
 pub const WEB_CERTIFICATE_LIFE_MS: u64 = 365 * DAY_MS;
 
@@ -84,16 +88,66 @@ fn prepare_process() {
 }
 
 /// Runs `hie serve` until the stop signal.
-pub async fn serve(home: &Home, output: &Output) -> Outcome<Exit> {
+pub async fn serve(home: &Home, standby: bool, output: &Output) -> Outcome<Exit> {
     prepare_process();
-    serve_until(home, output, stop_signal()).await
+    if standby {
+        stand_by(home, output, stop_signal()).await
+    } else {
+        serve_until(home, output, stop_signal()).await
+    }
+}
+
+/// Waits until no other node holds the store, then runs the node, until `stop` ends either.
+pub async fn stand_by(home: &Home, output: &Output, stop: impl Future<Output = ()>) -> Outcome<Exit> {
+    let mut stop = std::pin::pin!(stop);
+    let mut said = false;
+    loop {
+        match open(home) {
+            Ok(opened) => return run(home, output, opened, stop).await,
+            Err(fault) if fault.exit == Exit::Busy => {
+                if !said {
+                    output.say("Standing by: another node holds the store.");
+                    said = true;
+                }
+            }
+            Err(fault) => return Err(fault),
+        }
+        tokio::select! {
+            () = &mut stop => return Ok(Exit::Done),
+            () = tokio::time::sleep(STAND_BY_EVERY) => {}
+        }
+    }
 }
 
 /// Runs a node until `stop`.
 pub async fn serve_until(home: &Home, output: &Output, stop: impl Future<Output = ()>) -> Outcome<Exit> {
+    run(home, output, open(home)?, stop).await
+}
+
+/// Configuration, and everything that needs no other node; holding it is holding the store.
+struct Opened {
+    config: Config,
+    trade: Trade,
+    announce: watch::Sender<Arc<Registry>>,
+}
+
+fn open(home: &Home) -> Outcome<Opened> {
     let config = Config::load(home)?;
-    let membership = Membership::load(home)?;
     let (trade, announce) = assemble::trade(home, &config)?;
+    Ok(Opened {
+        config,
+        trade,
+        announce,
+    })
+}
+
+async fn run(home: &Home, output: &Output, opened: Opened, stop: impl Future<Output = ()>) -> Outcome<Exit> {
+    let Opened {
+        config,
+        trade,
+        announce,
+    } = opened;
+    let membership = Membership::load(home)?;
     let (region, running) = assemble::region(home, &config, &trade, announce).await?;
     let Running {
         inbound,

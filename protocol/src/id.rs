@@ -255,7 +255,7 @@ mod tests {
     use super::{ContentHash, IdError, OrgId};
 
     #[test]
-    fn an_oid_urn_is_checked() {
+    fn spec_p_id_an_oid_urn_is_checked() {
         assert!(OrgId::parse("urn:oid:2.999.1").is_ok());
         for bad in [
             "2.999.1",
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn byte_ids_have_one_length() {
+    fn spec_p_id_byte_ids_have_one_length() {
         assert!(ContentHash::from_hex(&"ab".repeat(32)).is_ok());
         assert_eq!(
             ContentHash::from_hex("abcd"),

@@ -22,6 +22,10 @@ use crate::sign::DOMAIN_RECEIPT;
 use crate::version::{ProtocolVersion, V1, V2, VERSIONS_MAX};
 use crate::vocabulary::{Confidentiality, DocumentClass, Purpose, Sensitivity};
 
+/// Most handles in one `open`.
+pub const OPEN_HANDLES_MAX: usize = 64;
+/// Largest signed receipt, in bytes.
+pub const RECEIPT_BYTES_MAX: usize = 2048;
 /// Most records in one store message.
 pub const STORE_RECORDS_MAX: usize = 256;
 /// Most records in one store message to a member that speaks version 1.
@@ -518,8 +522,10 @@ impl Receipt {
 
     /// Verifies a receipt signed by an active node of `log`. Errors: [`crate::sign::SignError`].
     pub fn verify(bytes: &[u8], registry: &crate::registry::Registry) -> Result<Self, crate::sign::SignError> {
-        let verified = crate::sign::verify(DOMAIN_RECEIPT, bytes, 2048, |node| registry.active_key(node))?;
-        let receipt: Self = cbor::decode(&verified.payload, 2048)?;
+        let verified = crate::sign::verify(DOMAIN_RECEIPT, bytes, RECEIPT_BYTES_MAX, |node| {
+            registry.active_key(node)
+        })?;
+        let receipt: Self = cbor::decode(&verified.payload, RECEIPT_BYTES_MAX)?;
         let owner = registry.node(&verified.node).map(|(member, _)| &member.org);
         if owner == Some(&receipt.log) {
             Ok(receipt)
@@ -551,7 +557,7 @@ impl Limits for Request {
             Self::Hello { versions, .. } => versions.len() <= VERSIONS_MAX,
             Self::Index(message) => message.within_limits(),
             Self::Evaluate { blinded, .. } => blinded.len() <= EVALUATE_BATCH_MAX,
-            Self::Open(open) => open.handles.len() <= 64 && open.documents.len() <= GRANTS_MAX,
+            Self::Open(open) => open.handles.len() <= OPEN_HANDLES_MAX && open.documents.len() <= GRANTS_MAX,
             Self::RegistryPush { approvals, .. } => approvals.len() <= APPROVALS_MAX,
             Self::Registry { .. } | Self::Reshare { .. } => true,
         }

@@ -23,6 +23,8 @@ use crate::refusal::Refusal;
 pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
 /// Largest other frame of the bulk lane (a study manifest), in bytes.
 pub const LANE_FRAME_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Largest ask or refusal of the bulk lane, in bytes.
+pub const LANE_ASK_BYTES_MAX: usize = 1024;
 /// Bytes after which the consent epoch is checked again.
 pub const EPOCH_CHECK_BYTES: u64 = 1024 * 1024;
 /// Life of a ticket, in milliseconds.
@@ -64,7 +66,7 @@ impl FrameKind {
     #[must_use]
     pub const fn body_max(self) -> usize {
         match self {
-            Self::Ask | Self::Refused => 1024,
+            Self::Ask | Self::Refused => LANE_ASK_BYTES_MAX,
             Self::Header => LANE_FRAME_BYTES_MAX,
             Self::Chunk => CHUNK_BYTES_MAX,
             Self::End => 0,

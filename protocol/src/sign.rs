@@ -20,6 +20,8 @@ pub const DOMAIN_CLAIM: &str = "hie claim v1";
 pub const DOMAIN_RECEIPT: &str = "hie audit receipt v1";
 /// Domain of evidence of treatment: an encounter as its organisation's node attests it.
 pub const DOMAIN_EVIDENCE: &str = "hie evidence v1";
+/// Domain of what a node tells the region office about token keys.
+pub const DOMAIN_TOKEN_REPORT: &str = "hie token report v1";
 
 /// Domain of an owner's digest of what a holder confirmed.
 pub const DOMAIN_DIGEST: &str = "hie index digest v1";
@@ -51,12 +53,8 @@ pub enum SignError {
 
 /// Wraps `payload` in a COSE_Sign1 of the domain. Errors: [`SignError::Envelope`] when it cannot be encoded.
 pub fn sign(domain: &str, payload: Vec<u8>, signer: &dyn Signer) -> Result<Vec<u8>, SignError> {
-    let protected = HeaderBuilder::new()
-        .algorithm(Algorithm::EdDSA)
-        .key_id(signer.node().as_bytes().to_vec())
-        .build();
     CoseSign1Builder::new()
-        .protected(protected)
+        .protected(header(signer.node().as_bytes().to_vec()))
         .payload(payload)
         .create_signature(domain.as_bytes(), |message| signer.sign(message).as_bytes().to_vec())
         .build()
@@ -104,11 +102,23 @@ pub fn peek(bytes: &[u8], limit: usize) -> Result<Vec<u8>, SignError> {
 fn read(bytes: &[u8], limit: usize) -> Result<CoseSign1, SignError> {
     cbor::guard_frame(bytes, limit)?;
     let envelope = CoseSign1::from_slice(bytes).map_err(|_| SignError::Envelope)?;
-    let algorithm = Some(coset::RegisteredLabelWithPrivate::Assigned(Algorithm::EdDSA));
-    let plain = envelope.protected.header.alg == algorithm
-        && envelope.protected.header.crit.is_empty()
-        && envelope.unprotected.is_empty();
-    if plain { Ok(envelope) } else { Err(SignError::Envelope) }
+    // One signed thing has one form of bytes: what this crate would write for the same key, payload and signature.
+    let only = CoseSign1Builder::new()
+        .protected(header(envelope.protected.header.key_id.clone()))
+        .payload(envelope.payload.clone().ok_or(SignError::Envelope)?)
+        .signature(envelope.signature.clone())
+        .build()
+        .to_vec();
+    if only.is_ok_and(|only| only == bytes) {
+        Ok(envelope)
+    } else {
+        Err(SignError::Envelope)
+    }
+}
+
+/// The protected header of every signed thing.
+fn header(key_id: Vec<u8>) -> coset::Header {
+    HeaderBuilder::new().algorithm(Algorithm::EdDSA).key_id(key_id).build()
 }
 
 #[cfg(test)]

@@ -2,6 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+mod audit;
+mod changes;
+mod joining;
+mod judged;
+mod lane;
+mod oprf;
+mod refused;
+mod sealed;
+
 use std::collections::BTreeMap;
 
 use crate::bytes::Bytes;
@@ -23,8 +32,8 @@ use crate::record::{
 };
 use crate::refusal::Refusal;
 use crate::registry::{
-    BreakGlassRules, ConsentModel, Member, MemberKind, MemberRole, NodeEntry, RegionPolicy, Registry, RegistryError,
-    Standing, TokenAuthority, TokenParameters,
+    BreakGlassRules, ConsentModel, Member, MemberKind, MemberRole, NodeEntry, Officer, Officers, RegionPolicy,
+    Registry, RegistryError, Resharing, ShareSeat, Standing, TokenAuthority, TokenEpoch, TokenParameters,
 };
 use crate::retrieval::{Ask, Header, InstanceEntry, Item, Refused, SeriesEntry, StudyManifest};
 use crate::sign::tests::TestKey;
@@ -33,7 +42,7 @@ use crate::vocabulary::{Confidentiality, DocumentClass, Purpose, Role, Sensitivi
 
 const NOW: Millis = Millis(1_790_000_000_000);
 
-fn org(last: u8) -> OrgId {
+pub(crate) fn org(last: u8) -> OrgId {
     OrgId::parse(&format!("urn:oid:2.999.7.{last}")).unwrap()
 }
 
@@ -266,6 +275,46 @@ fn response(message: Response) -> Vec<u8> {
     let bytes = message.encode().unwrap();
     assert_eq!(Response::decode(&bytes).unwrap(), message);
     bytes
+}
+
+/// A registry that uses every field of version 2.
+fn registry_of_version_2() -> Registry {
+    let mut registry = registry();
+    registry.version = 8;
+    registry.members[0].nodes[0].control = None;
+    registry.members[0].nodes[0].relays = vec![org(2)];
+    registry.members[1].roles = vec![MemberRole::IndexHolder, MemberRole::Witness, MemberRole::Relay];
+    registry.members[1].phone = Some("+15550142".into());
+    registry.members[1].kind = MemberKind::ImagingCentre;
+    let mut third = member(3);
+    third.standing = Standing::Suspended(NOW);
+    third.term = 2;
+    let mut fourth = member(4);
+    fourth.standing = Standing::Revoked(NOW);
+    registry.members.extend([third, fourth]);
+    let tokens = &mut registry.policy.tokens;
+    tokens.resharing = Some(Resharing {
+        generation: 1,
+        threshold: 2,
+        dealers: vec![1],
+        seats: vec![ShareSeat { index: 1, org: org(1) }, ShareSeat { index: 2, org: org(2) }],
+    });
+    tokens.beside = Some(TokenEpoch {
+        epoch: 2,
+        threshold: 1,
+        authorities: tokens.authorities.clone(),
+    });
+    registry.policy.consent = ConsentModel::OptIn;
+    registry.policy.officers = Some(Officers {
+        approvals: 2,
+        officers: [5, 6]
+            .map(|seed| Officer {
+                name: format!("Officer {seed}"),
+                public: TestKey::new(seed).public(),
+            })
+            .to_vec(),
+    });
+    registry
 }
 
 fn request_frames() -> [(&'static str, Vec<u8>); 9] {
@@ -531,10 +580,24 @@ fn frames() -> BTreeMap<&'static str, Vec<u8>> {
         .chain(index_frames())
         .chain(response_frames())
         .chain(token_frames())
-        .chain(charter_frames())
         .chain(lane_frames())
         .chain(sealed_and_signed())
+        .chain([(
+            "signed registry of version 2",
+            registry_of_version_2().sign(&TestKey::new(1)).unwrap(),
+        )])
+        .chain(charter_frames())
         .collect()
+}
+
+/// Compares what this program makes with the file of that name; writes it when `HIE_WRITE_VECTORS` is set.
+fn frozen(file: &str, made: &serde_json::Value) {
+    let path = format!("{}/vectors/{file}", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("HIE_WRITE_VECTORS").is_some() {
+        std::fs::write(&path, serde_json::to_string_pretty(made).unwrap() + "\n").unwrap();
+    }
+    let kept: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    assert!(kept == *made, "{file} differs from what this program makes");
 }
 
 #[test]
@@ -552,6 +615,34 @@ fn spec_p_msg_golden_frames_do_not_change() {
         assert_eq!(made.get(name), Some(bytes), "{name}");
     }
     assert_eq!(made.len(), frozen.len());
+}
+
+/// A frame as JSON: byte strings as `{"hex": ..}`, so that another program can write it anew and compare.
+fn plain(value: &ciborium::Value) -> serde_json::Value {
+    use ciborium::Value as Cbor;
+    use serde_json::json;
+    match value {
+        Cbor::Integer(number) => json!(i64::try_from(*number).unwrap()),
+        Cbor::Bytes(bytes) => json!({ "hex": hex::encode(bytes) }),
+        Cbor::Text(text) => json!(text),
+        Cbor::Bool(truth) => json!(truth),
+        Cbor::Null => serde_json::Value::Null,
+        Cbor::Array(items) => items.iter().map(plain).collect(),
+        Cbor::Map(pairs) => pairs
+            .iter()
+            .map(|(key, value)| (key.as_text().unwrap().to_owned(), plain(value)))
+            .collect(),
+        other => panic!("{other:?} is in no frame"),
+    }
+}
+
+#[test]
+fn spec_p_msg_golden_values_do_not_change() {
+    let made: BTreeMap<&str, serde_json::Value> = frames()
+        .into_iter()
+        .map(|(name, bytes)| (name, plain(&ciborium::from_reader(bytes.as_slice()).unwrap())))
+        .collect();
+    frozen("values.json", &serde_json::to_value(made).unwrap());
 }
 
 #[test]

@@ -59,10 +59,17 @@ fn run(records: u64, nodes: usize) -> Outcome<bool> {
     let mut all = places(nodes + 2, 1);
     let (looks, joiner) = (all.pop().ok_or("no nodes")?, all.pop().ok_or("no nodes")?);
     let looks = Place { holder: false, ..looks };
-    let plan = Plan { threshold: 1, host: None, people: false };
+    let plan = Plan {
+        threshold: 1,
+        host: None,
+        people: false,
+    };
     let mut stage = Stage::region(folder.path(), &all, plan)?;
     stage.start_all()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     runtime.block_on(publish(&stage, folder.path(), &all, people))?;
     stage.join(joiner.clone())?;
     stage.join(looks.clone())?;
@@ -70,7 +77,10 @@ fn run(records: u64, nodes: usize) -> Outcome<bool> {
     runtime.block_on(async {
         let observer = Observer::open(&home).await?;
         let sample = Sample::of(&observer, &all, &joiner, people).await?;
-        println!("sample             {} records of {SAMPLE} people belong at the new node", sample.keys.len());
+        println!(
+            "sample             {} records of {SAMPLE} people belong at the new node",
+            sample.keys.len()
+        );
         let measured = fill(&mut stage, &observer, &joiner, &sample, records).await;
         observer.close().await;
         measured
@@ -115,9 +125,16 @@ async fn publish(stage: &Stage, at: &Path, all: &[Place], people: u64) -> Outcom
     let people = people as f64;
     println!(
         "first publication  {people} patients at {} nodes: imported in {:.1} s, all published after {took:.1} s: {:.1} patients/s; {used:.0} s of processor time, {:.1} patients/s per core; a million in {:.1} h at this rate",
-        all.len(), imported.as_secs_f64(), people / took, people / used, 1e6 / (people / took) / 3600.0
+        all.len(),
+        imported.as_secs_f64(),
+        people / took,
+        people / used,
+        1e6 / (people / took) / 3600.0
     );
-    let memory: Vec<String> = all.iter().filter_map(|place| Some(format!("{} MiB", memory_mib(stage.pid(place).ok()?)))).collect();
+    let memory: Vec<String> = all
+        .iter()
+        .filter_map(|place| Some(format!("{} MiB", memory_mib(stage.pid(place).ok()?))))
+        .collect();
     println!("memory             {}", memory.join(", "));
     Ok(())
 }
@@ -127,12 +144,17 @@ fn home_of(person: u64, nodes: usize) -> usize {
 }
 
 fn processor(stage: &Stage, all: &[Place]) -> f64 {
-    all.iter().filter_map(|place| stage.pid(place).ok()).map(processor_seconds).sum()
+    all.iter()
+        .filter_map(|place| stage.pid(place).ok())
+        .map(processor_seconds)
+        .sum()
 }
 
 fn waiting(stage: &Stage, place: &Place) -> Outcome<u64> {
     let status = stage.demand(place, &["status"])?;
-    let waiting = status.iter().find_map(|line| line.get("publications_waiting").and_then(Value::as_u64));
+    let waiting = status
+        .iter()
+        .find_map(|line| line.get("publications_waiting").and_then(Value::as_u64));
     waiting.ok_or_else(|| "hie status does not say what waits".into())
 }
 
@@ -169,7 +191,9 @@ impl Sample {
             };
             whole &= all;
             let has = |(key, under): &(&IndexKey, &Vec<_>)| {
-                self.keys.get(key).is_some_and(|owner| observer.of_owner(under, owner).is_some())
+                self.keys
+                    .get(key)
+                    .is_some_and(|owner| observer.of_owner(under, owner).is_some())
             };
             held += part.iter().zip(&found).filter(has).count();
         }
@@ -195,19 +219,31 @@ async fn fill(stage: &mut Stage, observer: &Observer, joiner: &Place, sample: &S
                 tokio::time::sleep(LOOK).await;
                 again = sample.look(observer).await.0;
             }
-            println!("killed             after {:.1} s with {:.0} % of the sample; back with {:.0} %", started.elapsed().as_secs_f64(), part * 100.0, again * 100.0);
+            println!(
+                "killed             after {:.1} s with {:.0} % of the sample; back with {:.0} %",
+                started.elapsed().as_secs_f64(),
+                part * 100.0,
+                again * 100.0
+            );
             good &= again >= part * KEPT_MIN;
             killed = Some(part);
         }
         if part >= 1.0 && has_all.is_none() {
             has_all = Some(started.elapsed());
-            println!("holds              its whole part of the sample after {:.1} s", started.elapsed().as_secs_f64());
+            println!(
+                "holds              its whole part of the sample after {:.1} s",
+                started.elapsed().as_secs_f64()
+            );
         }
         if whole && has_all.is_some() {
             break;
         }
         if started.elapsed() > LONGEST {
-            println!("NOT whole          after {:.0} s: {:.0} % of the sample", started.elapsed().as_secs_f64(), part * 100.0);
+            println!(
+                "NOT whole          after {:.0} s: {:.0} % of the sample",
+                started.elapsed().as_secs_f64(),
+                part * 100.0
+            );
             return Ok(false);
         }
         tokio::time::sleep(LOOK).await;
@@ -215,6 +251,8 @@ async fn fill(stage: &mut Stage, observer: &Observer, joiner: &Place, sample: &S
     let took = started.elapsed().as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "a projection")]
     let million = took * 1e6 / records as f64 / 60.0;
-    println!("joined             answers whole {took:.1} s after its start, with {records} records in the region; at this rate {million:.1} min with a million");
+    println!(
+        "joined             answers whole {took:.1} s after its start, with {records} records in the region; at this rate {million:.1} min with a million"
+    );
     Ok(good)
 }

@@ -45,12 +45,19 @@ fn run(publishes: u64, nodes: usize) -> Outcome<()> {
     let mut all = places(nodes + 1, 3.min(nodes));
     let mut looks = all.pop().ok_or("no nodes")?;
     looks.holder = false;
-    let plan = Plan { threshold: 2, host: None, people: false };
+    let plan = Plan {
+        threshold: 2,
+        host: None,
+        people: false,
+    };
     let mut stage = Stage::region(folder.path(), &all, plan)?;
     stage.start_all()?;
     stage.join(looks.clone())?;
     let home = stage.home(&looks)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let observer = Observer::open(&home).await?;
         let measured = measure(&stage, &observer, folder.path(), &all, publishes).await;
@@ -70,7 +77,10 @@ async fn measure(stage: &Stage, observer: &Observer, at: &Path, all: &[Place], p
         write_ndjson(&file, core::iter::once(number), place, 1)?;
         let person = demographics(number)?;
         let outputs = observer.outputs(&person).await?;
-        let import = Order::ImportFhir { path: file, dry_run: false };
+        let import = Order::ImportFhir {
+            path: file,
+            dry_run: false,
+        };
         order(&stage.home(place)?, &import).await?;
         let acknowledged = Instant::now();
         if number.is_multiple_of(3) {
@@ -89,13 +99,21 @@ async fn measure(stage: &Stage, observer: &Observer, at: &Path, all: &[Place], p
         records += seen.2;
     }
     println!("first replica      {}", spread(&first));
-    println!("every replica      {}; {records} records looked at", spread(&everywhere));
+    println!(
+        "every replica      {}; {records} records looked at",
+        spread(&everywhere)
+    );
     println!("found by another   {}", spread(&findable));
     Ok(())
 }
 
 /// Milliseconds until the first and until the last of the places has its record, and how many there were.
-async fn replicas(observer: &Observer, owner: &OrgId, outputs: &[Output], since: Instant) -> Outcome<(f64, f64, usize)> {
+async fn replicas(
+    observer: &Observer,
+    owner: &OrgId,
+    outputs: &[Output],
+    since: Instant,
+) -> Outcome<(f64, f64, usize)> {
     let key = |output: &Output| IndexKey::new(derive::index_key(output));
     let places = |key: IndexKey| observer.holders(&key).into_iter().map(move |holder| (holder, key));
     let mut missing: BTreeSet<(OrgId, IndexKey)> = outputs.iter().flat_map(|output| places(key(output))).collect();
@@ -106,10 +124,18 @@ async fn replicas(observer: &Observer, owner: &OrgId, outputs: &[Output], since:
         }
         let holders: BTreeSet<OrgId> = missing.iter().map(|(holder, _)| holder.clone()).collect();
         for holder in holders {
-            let keys: Vec<IndexKey> = missing.iter().filter(|(of, _)| *of == holder).map(|(_, key)| *key).collect();
-            let Some((found, _)) = observer.held(&holder, &keys).await else { continue };
+            let keys: Vec<IndexKey> = missing
+                .iter()
+                .filter(|(of, _)| *of == holder)
+                .map(|(_, key)| *key)
+                .collect();
+            let Some((found, _)) = observer.held(&holder, &keys).await else {
+                continue;
+            };
             for (at, under) in keys.iter().zip(&found) {
-                let Some(record) = observer.of_owner(under, owner) else { continue };
+                let Some(record) = observer.of_owner(under, owner) else {
+                    continue;
+                };
                 if first.is_nan() {
                     first = ms(since.elapsed());
                 }

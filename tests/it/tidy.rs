@@ -86,7 +86,8 @@ fn files(ending: &str) -> Vec<(String, String)> {
 }
 
 fn is_test_file(path: &str) -> bool {
-    path.starts_with("tests/") || path.ends_with("/tests.rs") || path.contains("/tests/")
+    let frozen = path.ends_with("/vectors.rs") || path.contains("/vectors/");
+    frozen || path.starts_with("tests/") || path.ends_with("/tests.rs") || path.contains("/tests/")
 }
 
 /// Names under `[dependencies]` of a manifest, dev-dependencies apart.

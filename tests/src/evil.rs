@@ -44,7 +44,7 @@ use libp2p::yamux;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt as _, TokioAsyncReadCompatExt as _};
@@ -107,8 +107,15 @@ pub struct Evil {
     pub bulk: SocketAddr,
     identity: NodeIdentity,
     line: tokio::sync::Mutex<Option<Line>>,
-    heard: Arc<Mutex<Vec<Request>>>,
+    heard: Arc<Heard>,
     next: AtomicU64,
+}
+
+/// What the other side said by itself.
+#[derive(Default)]
+struct Heard {
+    requests: Mutex<Vec<Request>>,
+    told: Notify,
 }
 
 /// A channel that is up.
@@ -212,8 +219,8 @@ impl Evil {
     }
 
     /// Sends a frame and demands this refusal.
-    pub async fn refused(&self, frame: &[u8], refusal: Refusal) -> Found {
-        expect(self.line().await?.ask(frame).await, refusal)
+    pub async fn refused(&self, frame: impl AsRef<[u8]>, refusal: Refusal) -> Found {
+        expect(self.line().await?.ask(frame.as_ref()).await, refusal)
     }
 
     /// Sends bytes as they are, closes, and demands this refusal.
@@ -233,7 +240,7 @@ impl Evil {
     /// What the target answered to a store, as a datagram of its own.
     pub async fn stored(&self, id: u64) -> Result<Vec<StoreOutcome>, String> {
         let found = || {
-            let heard = self.heard.lock().unwrap();
+            let heard = self.heard.requests.lock().unwrap();
             heard.iter().find_map(|request| match request {
                 Request::Index(IndexMessage::Stored { id: of, outcomes }) if *of == id => Some(outcomes.clone()),
                 _ => None,
@@ -245,7 +252,7 @@ impl Evil {
     /// What the target answered to a lookup.
     pub async fn found(&self, id: u64) -> Result<(Vec<Vec<Vec<u8>>>, bool), String> {
         let found = || {
-            let heard = self.heard.lock().unwrap();
+            let heard = self.heard.requests.lock().unwrap();
             heard.iter().find_map(|request| match request {
                 Request::Index(IndexMessage::Found {
                     id: of, records, whole, ..
@@ -261,9 +268,14 @@ impl Evil {
         self.until(found).await
     }
 
+    /// Forgets what was heard.
+    pub fn forget(&self) {
+        self.heard.requests.lock().unwrap().clear();
+    }
+
     /// Whether the target said anything about this question.
     pub fn heard_of(&self, id: u64) -> bool {
-        let heard = self.heard.lock().unwrap();
+        let heard = self.heard.requests.lock().unwrap();
         heard.iter().any(|request| match request {
             Request::Index(IndexMessage::Stored { id: of, .. } | IndexMessage::Found { id: of, .. }) => *of == id,
             _ => false,
@@ -271,13 +283,15 @@ impl Evil {
     }
 
     async fn until<T>(&self, look: impl Fn() -> Option<T>) -> Result<T, String> {
-        let mut every = tokio::time::interval(Duration::from_millis(20));
         let waiting = async {
             loop {
-                every.tick().await;
+                let told = self.heard.told.notified();
+                tokio::pin!(told);
+                told.as_mut().enable();
                 if let Some(found) = look() {
                     return found;
                 }
+                told.await;
             }
         };
         let limit = Duration::from_millis(ANSWER_MS_MAX);
@@ -393,11 +407,7 @@ async fn hear(pipe: &mut Pipe) -> io::Result<String> {
 }
 
 /// Keeps a channel going: opens substreams on demand and answers those of the other side.
-async fn drive(
-    mut muxer: StreamMuxerBox,
-    mut opens: mpsc::Receiver<oneshot::Sender<Pipe>>,
-    heard: Arc<Mutex<Vec<Request>>>,
-) {
+async fn drive(mut muxer: StreamMuxerBox, mut opens: mpsc::Receiver<oneshot::Sender<Pipe>>, heard: Arc<Heard>) {
     let mut waiting: VecDeque<oneshot::Sender<Pipe>> = VecDeque::new();
     poll_fn(move |context| {
         loop {
@@ -437,7 +447,7 @@ async fn drive(
 }
 
 /// Answers a substream of the other side like a member, and keeps what it said.
-async fn listen(mut pipe: Pipe, heard: Arc<Mutex<Vec<Request>>>) -> io::Result<()> {
+async fn listen(mut pipe: Pipe, heard: Arc<Heard>) -> io::Result<()> {
     loop {
         match hear(&mut pipe).await?.as_str() {
             "/multistream/1.0.0" => say(&mut pipe, "/multistream/1.0.0").await?,
@@ -462,7 +472,8 @@ async fn listen(mut pipe: Pipe, heard: Arc<Mutex<Vec<Request>>>) -> io::Result<(
         },
         _ => Response::Taken,
     };
-    heard.lock().unwrap().push(request);
+    heard.requests.lock().unwrap().push(request);
+    heard.told.notify_waiters();
     let answer = answer.encode().unwrap();
     pipe.write_u32(u32::try_from(answer.len()).unwrap()).await?;
     pipe.write_all(&answer).await?;

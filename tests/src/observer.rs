@@ -57,7 +57,10 @@ impl Observer {
         let (trade, announce) = assemble::trade(&home, &config).map_err(told)?;
         let (region, running) = assemble::region(&home, &config, &trade, announce).await.map_err(told)?;
         let registry = Arc::clone(&trade.registry.borrow());
-        let nodes = registry.active().filter_map(|member| Some((member.org.clone(), member.nodes.first()?.key))).collect();
+        let nodes = registry
+            .active()
+            .filter_map(|member| Some((member.org.clone(), member.nodes.first()?.key)))
+            .collect();
         let waiting = Waiting::default();
         tokio::spawn(receive(running.inbound, region.clone(), Arc::clone(&waiting)));
         Ok(Self {
@@ -76,7 +79,12 @@ impl Observer {
         let epoch = self.trade.registry.borrow().policy.tokens.epoch;
         let inputs = tokens::publish(&normalise(person), epoch);
         let inputs = inputs.into_iter().map(|token| token.input.into_bytes()).collect();
-        Ok(self.region.finder.tokens.evaluate(&asking(Purpose::Operations, Role::System)?, inputs).await?)
+        Ok(self
+            .region
+            .finder
+            .tokens
+            .evaluate(&asking(Purpose::Operations, Role::System)?, epoch, inputs)
+            .await?)
     }
 
     /// Who holds a key.
@@ -91,8 +99,13 @@ impl Observer {
         let keys: Vec<IndexKey> = keys.iter().take(LOOKUP_KEYS_MAX).copied().collect();
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
-        let frame = Request::Index(IndexMessage::Lookup { id, keys, after: None }).encode().ok()?;
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, sender);
+        let frame = Request::Index(IndexMessage::Lookup { id, keys, after: None })
+            .encode()
+            .ok()?;
         let asked = async {
             self.region.peers.request(node, frame, HOLDER_DEADLINE).await.ok()?;
             answer.await.ok()
@@ -106,8 +119,12 @@ impl Observer {
     #[must_use]
     pub fn of_owner(&self, records: &[SignedRecord], owner: &OrgId) -> Option<IndexRecord> {
         let registry = Arc::clone(&self.trade.registry.borrow());
-        let verified = records.iter().filter_map(|signed| VerifiedRecord::verify(signed, &registry).ok());
-        let mut live = verified.map(|verified| verified.record().clone()).filter(|record| !record.is_tombstone());
+        let verified = records
+            .iter()
+            .filter_map(|signed| VerifiedRecord::verify(signed, &registry).ok());
+        let mut live = verified
+            .map(|verified| verified.record().clone())
+            .filter(|record| !record.is_tombstone());
         live.find(|record| record.owner == *owner)
     }
 
@@ -121,7 +138,11 @@ impl Observer {
 
     /// Whether a question about a person leads to an organisation, with nobody of the index silent.
     pub async fn finds(&self, person: &Demographics, org: &OrgId) -> Outcome<bool> {
-        let found = self.region.finder.find(&asking(Purpose::Treatment, Role::Physician)?, person).await?;
+        let found = self
+            .region
+            .finder
+            .find(&asking(Purpose::Treatment, Role::Physician)?, person)
+            .await?;
         Ok(found.silent.is_empty() && found.custodians.contains_key(org))
     }
 
@@ -142,13 +163,23 @@ fn asking(purpose: Purpose, role: Role) -> Outcome<Asking> {
 async fn receive(mut inbound: mpsc::Receiver<InboundRequest>, region: Region, waiting: Waiting) {
     while let Some(request) = inbound.recv().await {
         let answer = match Request::decode(&request.frame) {
-            Ok(Request::Index(IndexMessage::Found { id, records, whole, next })) => {
+            Ok(Request::Index(IndexMessage::Found {
+                id,
+                records,
+                whole,
+                next,
+            })) => {
                 let own = waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
                 if let Some(own) = own {
                     // Whoever asked may have given up.
                     let _gone = own.send((records, whole));
                 } else {
-                    let message = IndexMessage::Found { id, records, whole, next };
+                    let message = IndexMessage::Found {
+                        id,
+                        records,
+                        whole,
+                        next,
+                    };
                     let _full = region.index.received(request.org.clone(), message);
                 }
                 Response::Taken
@@ -158,7 +189,10 @@ async fn receive(mut inbound: mpsc::Receiver<InboundRequest>, region: Region, wa
                 Response::Taken
             }
             Ok(Request::RegistryPush { .. }) => Response::Taken,
-            Ok(Request::Registry { .. }) => Response::Registry { signed: None },
+            Ok(Request::Registry { .. }) => Response::Registry {
+                signed: None,
+                approvals: Vec::new(),
+            },
             _ => Response::Refused(Refusal::NotOffered),
         };
         if let Ok(frame) = answer.encode() {

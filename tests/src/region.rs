@@ -336,6 +336,16 @@ struct Running {
 impl Node {
     /// Starts it and waits until it takes orders.
     pub async fn start(&mut self) {
+        self.begin(false);
+        self.serves().await;
+    }
+
+    /// Lets it stand by for another node with the same store.
+    pub fn stand_by(&mut self) {
+        self.begin(true);
+    }
+
+    fn begin(&mut self, standby: bool) {
         assert!(self.running.is_none(), "{} runs already", self.name);
         let (stop, stopped) = oneshot::channel::<()>();
         let home = self.home.clone();
@@ -344,15 +354,28 @@ impl Node {
             let stop = async move {
                 let _stopped_or_dropped = stopped.await;
             };
-            run::serve_until(&home, &output, stop).await
+            if standby {
+                run::stand_by(&home, &output, stop).await
+            } else {
+                run::serve_until(&home, &output, stop).await
+            }
         });
+        self.running = Some(Running { stop, task });
+    }
+
+    /// Waits until it takes orders.
+    pub async fn serves(&self) {
         let socket = self.home.socket();
         until("the node takes orders", || async {
-            assert!(!task.is_finished(), "{} ended while starting", self.name);
+            assert!(self.runs(), "{} ended while starting", self.name);
             UnixStream::connect(&socket).await.ok()
         })
         .await;
-        self.running = Some(Running { stop, task });
+    }
+
+    /// Whether it takes orders now.
+    pub async fn is_serving(&self) -> bool {
+        UnixStream::connect(self.home.socket()).await.is_ok()
     }
 
     /// Stops it in order.
@@ -522,8 +545,13 @@ pub struct Region {
 }
 
 impl Region {
-    /// Makes a region and starts its authority.
+    /// Makes a region with one token authority and starts its office.
     pub async fn new() -> Self {
+        Self::with_tokens(1, 1).await
+    }
+
+    /// Makes a region whose token key needs so many of so many authorities, and starts its office.
+    pub async fn with_tokens(token_threshold: u16, token_authorities: u16) -> Self {
         if std::env::var_os("HIE_LOG").is_some() {
             let filter = tracing_subscriber::EnvFilter::from_env("HIE_LOG");
             let _kept = tracing_subscriber::fmt()
@@ -537,8 +565,8 @@ impl Region {
             name: "Northport Region".to_owned(),
             consent: ConsentModel::OptOut,
             address: address.to_string(),
-            token_threshold: 1,
-            token_authorities: 1,
+            token_threshold,
+            token_authorities,
             certificate_days: hie::authority::CERTIFICATE_DAYS,
         };
         drop(Authority::init(&folder.path().join("region"), options, clock::now()).unwrap());
@@ -574,8 +602,8 @@ impl Region {
             .unwrap()
     }
 
-    /// Invites an organisation, lets it join, starts its node, makes its accounts.
-    pub async fn join(&self, guise: impl Into<Guise<'_>>) -> Node {
+    /// Invites an organisation and lets it join, but does not start its node.
+    pub async fn enrol(&self, guise: impl Into<Guise<'_>>) -> Node {
         let guise = guise.into();
         let org = OrgId::parse(guise.urn).unwrap();
         let home = Home::at(self.path(guise.slug));
@@ -607,13 +635,18 @@ impl Region {
             .authority(move |authority| authority.invite(guest, clock::now()).unwrap().to_text().to_string())
             .await;
         join::join(&home, Join { invitation, wait: 30 }, &output).await.unwrap();
-        let mut node = Node {
+        Node {
             name: guise.name.to_owned(),
             org,
             home,
             web,
             running: None,
-        };
+        }
+    }
+
+    /// Invites an organisation, lets it join, starts its node, makes its accounts.
+    pub async fn join(&self, guise: impl Into<Guise<'_>>) -> Node {
+        let mut node = self.enrol(guise).await;
         node.start().await;
         for (account, name, department, role) in ACCOUNTS {
             let order = Order::AccountAdd {

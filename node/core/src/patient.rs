@@ -16,3 +16,5 @@ pub mod normalise;
 pub mod score;
 pub mod search;
 pub mod tokens;
+#[cfg(test)]
+mod vectors;

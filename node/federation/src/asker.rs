@@ -26,6 +26,9 @@ mod omission;
 
 use omission::{Omission, Suspicion};
 
+/// Most pages of one key that one holder shows.
+const LOOKUP_PAGES_MAX: usize = 256;
+
 /// Who was asked for a key and who has answered whole.
 #[derive(Debug)]
 struct Asked {
@@ -61,8 +64,22 @@ struct Lookup {
     holder: OrgId,
     keys: Vec<IndexKey>,
     after: Option<Cursor>,
+    /// Pages read before this one.
+    pages: usize,
     attempt: u32,
     again: Millis,
+}
+
+impl Lookup {
+    /// Whether an answer that goes on at `next` fits: one key, further on each time, and not for ever.
+    fn goes_on(&self, next: Option<&Cursor>) -> bool {
+        let Some(next) = next else { return true };
+        let further = self
+            .after
+            .as_ref()
+            .is_none_or(|after| (&next.handle, &next.owner) > (&after.handle, &after.owner));
+        self.keys.len() == 1 && further && self.pages < LOOKUP_PAGES_MAX
+    }
 }
 
 /// The asker's part of the state.
@@ -124,6 +141,18 @@ impl Ask {
 }
 
 impl Federation {
+    /// What is gathered so far for an open question, with the number of records, when these are more than `known`: hints
+    /// for who does not want to wait for the answer, which alone says what counts.
+    #[must_use]
+    pub fn gathered(&self, id: AskId, known: usize) -> Option<(usize, Vec<VerifiedRecord>)> {
+        let ask = self.asker.asks.get(&id).filter(|ask| ask.merged.len() > known)?;
+        let shows = |verified: &&VerifiedRecord| {
+            let record = verified.record();
+            !record.is_tombstone() && !record.label.excluded.contains(&self.config.me) && self.is_active(&record.owner)
+        };
+        Some((ask.merged.len(), ask.merged.values().filter(shows).cloned().collect()))
+    }
+
     /// Opens a question of the caller.
     pub(crate) fn ask(&mut self, turn: &mut Turn<'_>, id: AskId, keys: Vec<IndexKey>, deadline: Millis) {
         let keys: BTreeSet<IndexKey> = keys.into_iter().collect();
@@ -204,14 +233,22 @@ impl Federation {
         }
     }
 
-    fn open_lookup(&mut self, turn: &Turn<'_>, ask: AskId, holder: &OrgId, keys: Vec<IndexKey>, after: Option<Cursor>) {
+    fn open_lookup(
+        &mut self,
+        turn: &Turn<'_>,
+        ask: AskId,
+        holder: &OrgId,
+        keys: Vec<IndexKey>,
+        after: Option<(Cursor, usize)>,
+    ) {
         let id = self.question();
         // The first sending is due now: pump_questions does it within this step.
         let lookup = Lookup {
             ask,
             holder: holder.clone(),
             keys,
-            after,
+            pages: after.as_ref().map_or(0, |(_, pages)| *pages),
+            after: after.map(|(cursor, _)| cursor),
             attempt: 0,
             again: turn.now,
         };
@@ -227,10 +264,11 @@ impl Federation {
         };
         let from = &lookup.holder.clone();
         let (ask_id, keys) = (lookup.ask, lookup.keys.clone());
-        let fits = answer.next.is_none() || keys.len() == 1;
+        let fits = lookup.goes_on(answer.next.as_ref());
+        let pages = lookup.pages.saturating_add(1);
         let what = match self.examine(ask_id, &keys, &answer.records) {
             Ok(records) if fits => {
-                self.take_answer(turn, id, ask_id, from, &records, &answer);
+                self.take_answer(turn, id, from, &records, &answer, pages);
                 return;
             }
             Ok(_) => Misbehaviour::Unfitting,
@@ -286,14 +324,15 @@ impl Federation {
         &mut self,
         turn: &Turn<'_>,
         id: u64,
-        ask_id: AskId,
         from: &OrgId,
         records: &[VerifiedRecord],
         answer: &Shown,
+        pages: usize,
     ) {
         let last_wins = self.config.has(Planted::LastAnswerWins);
         let doubles = self.config.has(Planted::DuplicatesCounted);
-        let Some(keys) = self.asker.lookups.get(&id).map(|lookup| lookup.keys.clone()) else {
+        let lookup = self.asker.lookups.get(&id);
+        let Some((ask_id, keys)) = lookup.map(|lookup| (lookup.ask, lookup.keys.clone())) else {
             return;
         };
         let Some(ask) = self.asker.asks.get_mut(&ask_id) else {
@@ -320,7 +359,7 @@ impl Federation {
                 self.asker.lookups.remove(&id);
             }
             if let Some(next) = &answer.next {
-                self.open_lookup(turn, ask_id, from, keys, Some(next.clone()));
+                self.open_lookup(turn, ask_id, from, keys, Some((next.clone(), pages)));
                 return;
             }
             for key in &keys {

@@ -134,7 +134,9 @@ impl Federation {
             self.own(turn, &key, verified);
             let holders = self.members.current().map(|set| set.place(&verified.record().key));
             let others = holders.into_iter().flatten().filter(|org| *org != self.config.me);
-            self.owner.measure.published(turn.mono, &key, sequence, others.collect());
+            self.owner
+                .measure
+                .published(turn.mono, &key, sequence, others.collect());
             self.owner.waiting.entry(key.clone()).or_default().insert(id);
             needs.insert(
                 key.clone(),

@@ -13,7 +13,7 @@ use libp2p::core::transport::ListenerId;
 use libp2p::core::upgrade;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::DialOpts;
-use libp2p::swarm::{DialError, NetworkBehaviour, SwarmEvent};
+use libp2p::swarm::{DialError, ListenError, NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, Swarm, ping, relay};
 use tokio::sync::{mpsc, oneshot};
 
@@ -492,6 +492,16 @@ impl Task {
                 if let Some(node) = node_key(&peer) {
                     tracing::info!(%node, %error, "dial failed");
                     self.dial_failed(node, &error);
+                }
+            }
+            // Over the limit of connections with one node: it counts as one more.
+            SwarmEvent::IncomingConnectionError {
+                peer_id: Some(peer),
+                error: ListenError::Denied { .. },
+                ..
+            } => {
+                if let Some(node) = node_key(&peer) {
+                    self.welcome(&node);
                 }
             }
             SwarmEvent::ListenerClosed { listener_id, .. } => {

@@ -379,7 +379,8 @@ impl Authority {
                 .and_then(|draft| charter(&draft.registry))
             {
                 Ok(new) => {
-                    if new != pending.charter {
+                    // The same charter may come out again; approvals below the floor count no more all the same.
+                    if new != pending.charter || pending.from <= self.state.floor {
                         pending.charter = new;
                         pending.from = self.state.registry.version.saturating_add(1);
                         pending.approvals.clear();
@@ -435,7 +436,12 @@ pub fn differences(before: &Registry, after: &Registry) -> Vec<String> {
     {
         lines.push(format!("member {} removed", member.name));
     }
-    let (was, is) = (&before.policy, &after.policy);
+    lines.extend(policy_differences(&before.policy, &after.policy));
+    lines
+}
+
+fn policy_differences(was: &RegionPolicy, is: &RegionPolicy) -> Vec<String> {
+    let mut lines = Vec::new();
     if was.officers != is.officers {
         let names = is.officers.as_ref().map_or_else(
             || "none".to_owned(),

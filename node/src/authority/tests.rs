@@ -275,8 +275,16 @@ fn spec_p_est_the_same_key_renews_and_a_new_key_waits() {
     let (node, fresh, other) = (key(), key(), key());
     let chain = join(&mut authority, 1, &node);
     join(&mut authority, 2, &other);
-    let version = authority.state.registry.version;
     let later = NOW.plus(5 * DAY_MS);
+    // The list of revocations is signed anew by its keeper; without one in force nobody renews.
+    let same = csr::make(&node, &org(1)).unwrap();
+    assert!(
+        refused(authority.renew(&chain, &same, false, later))
+            .why
+            .contains("revocation list")
+    );
+    authority.publish(later).unwrap();
+    let version = authority.state.registry.version;
     let same = csr::make(&node, &org(1)).unwrap();
     let Renewal::Issued(leaf) = authority.renew(&chain, &same, false, later).unwrap() else {
         panic!("the same key waits");
@@ -321,6 +329,7 @@ fn spec_p_est_the_same_key_renews_and_a_new_key_waits() {
     let theirs = csr::make(&other, &org(3)).unwrap();
     refused(authority.renew(&chain, &theirs, true, NOW));
     refused(authority.renew(&[], &same, true, NOW));
+    authority.publish(NOW.plus(7 * DAY_MS)).unwrap();
     let ended = authority.renew(&chain, &theirs, true, NOW.plus(8 * DAY_MS));
     assert!(refused(ended).why.contains("expired"));
     let mut broken = new.clone();

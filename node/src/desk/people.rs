@@ -209,15 +209,14 @@ impl PeopleDesk {
         asking: &Asking,
         person: Demographics,
     ) -> Answer<(Vec<String>, Option<Demographics>, Completeness)> {
-        let found = self.region.finder.find(asking, &person).await;
-        let found = found.map_err(|error| {
+        let events = self.region.fanout.question(asking.clone(), person).await;
+        let mut events = events.map_err(|error| {
             port_error(
                 error.class(),
                 "The region could not be asked. You can still see records held here.",
                 &error,
             )
         })?;
-        let mut events = self.region.fanout.ask(found, asking.clone(), person);
         let (mut names, mut certain, mut whole) = (Vec::new(), None, None);
         while let Some(event) = events.next().await {
             match event {

@@ -91,15 +91,14 @@ impl RecordsDesk {
         wanted: Wanted,
     ) -> Answer<BoxStream<'static, RecordEvent>> {
         let asking = asking(&self.trade, caller)?;
-        let found = self.region.finder.find(&asking, &person).await;
-        let found = found.map_err(|error| {
+        let events = self.region.fanout.question(asking.clone(), person.clone()).await;
+        let mut events = events.map_err(|error| {
             port_error(
                 error.class(),
                 "The region could not be asked. Nothing was opened. Try again.",
                 &error,
             )
         })?;
-        let mut events = self.region.fanout.ask(found, asking.clone(), person.clone());
         let (sender, receiver) = mpsc::channel(EVENTS_AHEAD);
         let desk = self.clone();
         tokio::spawn(async move {

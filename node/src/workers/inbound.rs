@@ -16,17 +16,27 @@ use crate::registry::Keeper;
 
 /// Evaluations and openings of one member at the same time: they compute and write.
 pub const HEAVY_OF_MEMBER_MAX: usize = 4;
+/// Datagrams of one member that wait for the index at the same time: the index takes them in the order of arrival, so
+/// that this is what one member can put before all others.
+pub const DATAGRAMS_OF_MEMBER_MAX: usize = 4;
 
 /// Turns by member.
-#[derive(Default)]
-struct Turns(Mutex<BTreeMap<OrgId, Arc<Semaphore>>>);
+struct Turns {
+    members: Mutex<BTreeMap<OrgId, Arc<Semaphore>>>,
+    each: usize,
+}
 
 impl Turns {
+    fn new(each: usize) -> Arc<Self> {
+        let members = Mutex::default();
+        Arc::new(Self { members, each })
+    }
+
     /// Waits for a turn of the member; its requests in flight are bounded, so its queue is.
     async fn take(&self, org: &OrgId) -> Option<OwnedSemaphorePermit> {
         let turns = {
-            let mut members = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let own = || Arc::new(Semaphore::new(HEAVY_OF_MEMBER_MAX));
+            let mut members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+            let own = || Arc::new(Semaphore::new(self.each));
             Arc::clone(members.entry(org.clone()).or_insert_with(own))
         };
         turns.acquire_owned().await.ok()
@@ -35,12 +45,13 @@ impl Turns {
 
 /// Answers other nodes.
 pub(super) async fn answer(keeper: Arc<Keeper>, mut inbound: mpsc::Receiver<InboundRequest>) {
-    let turns = Arc::new(Turns::default());
+    let (heavy, datagrams) = (Turns::new(HEAVY_OF_MEMBER_MAX), Turns::new(DATAGRAMS_OF_MEMBER_MAX));
     // The channels bound how many there are at the same time, of one member and in all.
     while let Some(request) = inbound.recv().await {
-        let (keeper, turns) = (Arc::clone(&keeper), Arc::clone(&turns));
+        let keeper = Arc::clone(&keeper);
+        let (heavy, datagrams) = (Arc::clone(&heavy), Arc::clone(&datagrams));
         tokio::spawn(async move {
-            let response = respond(&keeper, &turns, &request).await;
+            let response = respond(&keeper, &heavy, &datagrams, &request).await;
             match response.encode() {
                 Ok(frame) => {
                     let _gone = request.reply.send(frame);
@@ -51,7 +62,7 @@ pub(super) async fn answer(keeper: Arc<Keeper>, mut inbound: mpsc::Receiver<Inbo
     }
 }
 
-async fn respond(keeper: &Arc<Keeper>, turns: &Turns, inbound: &InboundRequest) -> Response {
+async fn respond(keeper: &Arc<Keeper>, heavy: &Turns, datagrams: &Turns, inbound: &InboundRequest) -> Response {
     let count = |offence| {
         let ledger = keeper.region.peers.ledger();
         ledger.count(&inbound.org, offence, keeper.trade.clock.now());
@@ -80,9 +91,19 @@ async fn respond(keeper: &Arc<Keeper>, turns: &Turns, inbound: &InboundRequest) 
             }
         }
         _ if !keeper.is_open() => Response::Refused(Refusal::Busy),
+        Request::Index(message) => {
+            let turn = datagrams.take(&inbound.org).await;
+            let response = keeper.region.server.answer(inbound.from, Request::Index(message)).await;
+            let index = keeper.region.index.clone();
+            tokio::spawn(async move {
+                // The turn is over when the index has come past the datagram; a stopped index comes past nothing.
+                let _stopped = index.passed().await;
+                drop(turn);
+            });
+            response
+        }
         other => {
-            let heavy = matches!(other, Request::Evaluate { .. } | Request::Open(_));
-            let _turn = if heavy { turns.take(&inbound.org).await } else { None };
+            let _turn = heavy.take(&inbound.org).await;
             let response = keeper.region.server.answer(inbound.from, other).await;
             if let Response::Refused(refusal) = &response {
                 offence_of(*refusal).into_iter().for_each(count);

@@ -67,7 +67,7 @@ mod tests {
     use super::{index_key, locator_key, locator_seal_key, seal_key};
 
     #[test]
-    fn derivations_match_the_frozen_vectors() {
+    fn spec_p_derive_vectors_do_not_change() {
         let text = include_str!("../../vectors/derive.json");
         let cases: serde_json::Value = serde_json::from_str(text).unwrap();
         let cases = cases["cases"].as_array().unwrap();

@@ -127,3 +127,51 @@ async fn spec_p_version_a_node_of_version_1_and_one_of_version_2_serve_each_othe
         node.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spec_p_nodes_a_standby_takes_over_with_its_own_key() {
+    let region = Region::new().await;
+    let mut city = region.join(Site::CityGeneral).await;
+    let mut first = region.join(Site::StAnne).await;
+    region.fill(&city, Site::CityGeneral).await;
+    region.fill(&first, Site::StAnne).await;
+    // Another machine of the same organisation: its own key, the same storage.
+    let guise = Guise {
+        slug: "st-anne-2",
+        ..Guise::from(Site::StAnne)
+    };
+    let mut second = region.enrol(guise).await;
+    let data = second.home.root().join("data");
+    std::fs::remove_dir_all(&data).unwrap();
+    std::os::unix::fs::symlink(first.home.root().join("data"), &data).unwrap();
+    std::fs::copy(first.home.kek(), second.home.kek()).unwrap();
+    let registry = region.authority(|authority| authority.state.registry.clone()).await;
+    assert_eq!(
+        registry.member(&first.org).unwrap().nodes.len(),
+        2,
+        "one organisation, two nodes"
+    );
+
+    second.stand_by();
+    let both = |answer: &hie_tests::region::Answer| answer.complete && answer.givers().len() == 2;
+    city.find_until(&grace(), "the first serves", both).await;
+    assert!(second.runs() && !second.is_serving().await, "it waits for the store");
+    let entries = first.verify().await;
+    first.stop().await;
+
+    second.serves().await;
+    let answer = city.find_until(&grace(), "the second serves", both).await;
+    fetch(&region, &city, &answer, Site::StAnne, "Emergency department summary").await;
+    assert!(second.verify().await > entries, "one log, signed by both keys");
+    second.find_until(&grace(), "the second asks", both).await;
+
+    // And back: the first stands by in its turn.
+    first.stand_by();
+    second.stop().await;
+    first.serves().await;
+    city.find_until(&grace(), "the first serves again", both).await;
+    for node in [&mut city, &mut first] {
+        node.verify().await;
+        node.stop().await;
+    }
+}

@@ -21,7 +21,7 @@ macro_rules! malformed {
             name: $name,
             threat: "T19",
             counted: Some("malformed"),
-            act: |evil| async move { evil.refused(&$frame, Refusal::Malformed).await }.boxed(),
+            act: |evil| async move { evil.refused(&Vec::from($frame), Refusal::Malformed).await }.boxed(),
         }
     };
 }

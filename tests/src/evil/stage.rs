@@ -58,7 +58,7 @@ impl Stage {
             relays: &[],
         };
         let mut gone = region.join(guise).await;
-        let older = std::fs::read(gone.home.registry()).unwrap();
+        let older = region.authority(|authority| authority.state.signed.0.clone()).await;
         let (city, anne) = (region.join(Site::CityGeneral).await, region.join(Site::StAnne).await);
         region.fill(&city, Site::CityGeneral).await;
         region.fill(&anne, Site::StAnne).await;

@@ -8,7 +8,7 @@ use super::oracle::Law;
 use super::world::{Report, run_until_broken};
 
 /// Every planted bug, the laws whose violation shows it, and the first seed that does.
-pub const PLANTED: [(Planted, &[Law], u64); 35] = [
+pub const PLANTED: [(Planted, &[Law], u64); 37] = [
     (Planted::AcknowledgeBeforeSync, &[Law::Thin, Law::Lost, Law::Stale], 1),
     (Planted::OneReplicaComplete, &[Law::Quorum, Law::Lost, Law::Stale], 1),
     (Planted::TombstoneDroppedEarly, &[Law::Resurfaced, Law::NotConverged], 1),
@@ -55,6 +55,8 @@ pub const PLANTED: [(Planted, &[Law], u64); 35] = [
     (Planted::NoBackOff, &[Law::Storm], 1),
     (Planted::QuestionIdsReused, &[Law::Quorum, Law::Silent, Law::Lost], 1),
     (Planted::CounterForgotten, &[Law::Manners, Law::Lost, Law::Stale], 1),
+    (Planted::NobodyBehind, &[Law::Lost, Law::Stale, Law::Resurfaced], 1),
+    (Planted::QuorumSuffices, &[Law::Lost, Law::Stale, Law::Resurfaced], 1),
     (Planted::PersistedBeforeSync, &[Law::Thin, Law::Lost, Law::Stale], 1),
 ];
 

@@ -233,3 +233,54 @@ impl ClaimGate {
         Ok(claim)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use hie_protocol::id::{Correlation, Millis, NodeKey, OrgId, Signature};
+    use hie_protocol::sign::Signer;
+    use hie_protocol::vocabulary::{Purpose, Role};
+
+    use super::{Asking, ClaimMaker, MakeError};
+    use crate::ports::{ManualClock, SeededRandom, SigningGate};
+
+    struct Mute;
+
+    impl Signer for Mute {
+        fn node(&self) -> NodeKey {
+            NodeKey::new([1; 32])
+        }
+
+        fn sign(&self, _message: &[u8]) -> Signature {
+            Signature::new([0; 64])
+        }
+    }
+
+    /// Closed while it holds something else than zero.
+    struct Gate(AtomicI64);
+
+    impl SigningGate for Gate {
+        fn off_ms(&self) -> Option<i64> {
+            Some(self.0.load(Ordering::SeqCst)).filter(|off| *off != 0)
+        }
+    }
+
+    #[test]
+    fn spec_p_clock_no_claim_is_made_while_the_clock_is_off() {
+        let org = OrgId::parse("urn:oid:2.999.7.1").unwrap();
+        let gate = Arc::new(Gate(AtomicI64::new(-9_000)));
+        let clock = Arc::new(ManualClock::new(Millis(1_780_000_000_000)));
+        let random = Arc::new(SeededRandom::new(1));
+        let maker = ClaimMaker::new(org.clone(), Arc::new(Mute), clock, random).gated(Arc::clone(&gate) as _);
+        let asking = Asking::system(Purpose::Treatment, Role::System, Correlation::new([1; 16]));
+        let refused = maker.make(&asking, &org).unwrap_err();
+        assert_eq!(refused, MakeError::Clock { off_ms: -9_000 });
+        assert!(refused.to_string().contains("NTP"), "{refused}");
+        gate.0.store(0, Ordering::SeqCst);
+        assert!(maker.make(&asking, &org).is_ok());
+    }
+}

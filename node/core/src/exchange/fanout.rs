@@ -4,10 +4,11 @@
 //! last event is `Complete`, or `Partial` with exactly the silent custodians and index members (law 5).
 
 use core::fmt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::FutureExt;
 use futures::stream::{BoxStream, FuturesUnordered, StreamExt};
 use hie_node_federation::port::Why;
 use hie_protocol::bytes::Bytes;
@@ -18,10 +19,11 @@ use hie_protocol::message::{
 use hie_protocol::record::LocatorSecret;
 use hie_protocol::refusal::Refusal;
 use hie_protocol::retrieval::TICKET_LIFE_MS;
+use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::exchange::claim::{Asking, ClaimMaker};
-use crate::exchange::find::{Finder, Found, Pointed};
+use crate::exchange::find::{FindError, Finder, Found, HINTS_MAX, Hunt, Pointed, Sighted};
 use crate::exchange::serve::Custodian;
 use crate::locator::driver::{Wire, WireFailure};
 use crate::policy::decide::Asker;
@@ -161,6 +163,16 @@ impl fmt::Debug for AskEvent {
     }
 }
 
+/// What comes next while a question is open.
+enum Step {
+    /// A custodian answered, or did not.
+    Reply((OrgId, Reply)),
+    /// Pointers led to custodians.
+    Sighted(BTreeMap<OrgId, Pointed>),
+    /// The index has answered.
+    Index(Found),
+}
+
 /// Asks custodians.
 #[derive(Clone)]
 pub struct Fanout {
@@ -188,27 +200,75 @@ impl Fanout {
         }
     }
 
+    /// Asks the region about a person: each custodian is opened as soon as a pointer leads to it, while the rest of the
+    /// index still answers. The question is in the log before this returns; the events end with [`AskEvent::Done`].
+    /// Errors: [`FindError`].
+    pub async fn question(
+        &self,
+        asking: Asking,
+        person: Demographics,
+    ) -> Result<BoxStream<'static, AskEvent>, FindError> {
+        let (found, hunt) = self.finder.begin(&asking, &person).await?;
+        Ok(self.pursue(found, hunt, asking, person))
+    }
+
     /// Asks everybody that was found; the events end with [`AskEvent::Done`].
     #[must_use]
     pub fn ask(&self, found: Found, asking: Asking, person: Demographics) -> BoxStream<'static, AskEvent> {
+        self.pursue(found, None, asking, person)
+    }
+
+    fn pursue(
+        &self,
+        found: Found,
+        hunt: Option<Hunt>,
+        asking: Asking,
+        person: Demographics,
+    ) -> BoxStream<'static, AskEvent> {
         let fanout = self.clone();
         async_stream::stream! {
             let started = tokio::time::Instant::now();
-            yield AskEvent::Asking(found.custodians.keys().cloned().collect());
-            let mut waiting: FuturesUnordered<_> = found
-                .custodians
-                .iter()
-                .map(|(org, pointed)| fanout.timed(org, pointed, &asking, &person))
-                .collect();
-            let mut silent: BTreeMap<OrgId, Silence> = found.silent.iter().map(|(org, why)| (org.clone(), Silence::Index(*why))).collect();
+            let (sighted, mut sightings) = mpsc::channel(HINTS_MAX);
+            let mut asked: BTreeSet<OrgId> = BTreeSet::new();
+            let mut waiting = FuturesUnordered::new();
             let mut gaps = Vec::new();
-            while let Some((org, reply)) = waiting.next().await {
-                if let Reply::Silent(silence) = &reply {
-                    silent.insert(org.clone(), *silence);
-                    gaps.push(org.clone());
+            let mut silent: BTreeMap<OrgId, Silence> = BTreeMap::new();
+            let mut fresh = found.custodians.clone();
+            let mut index = core::pin::pin!(fanout.whole(hunt, found, sighted).fuse());
+            let mut whole = None;
+            loop {
+                fresh.retain(|org, _| asked.insert(org.clone()));
+                if !fresh.is_empty() {
+                    yield AskEvent::Asking(fresh.keys().cloned().collect());
                 }
-                let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-                yield AskEvent::Organisation { org, elapsed_ms, reply };
+                for (org, pointed) in core::mem::take(&mut fresh) {
+                    waiting.push(fanout.timed(org, pointed, &asking, &person));
+                }
+                let step = tokio::select! {
+                    Some(reply) = waiting.next(), if !waiting.is_empty() => Step::Reply(reply),
+                    Some(custodians) = sightings.recv() => Step::Sighted(custodians),
+                    ended = &mut index, if whole.is_none() => Step::Index(ended),
+                    else => break,
+                };
+                match step {
+                    Step::Reply((org, reply)) => {
+                        if let Reply::Silent(silence) = &reply {
+                            silent.insert(org.clone(), *silence);
+                            gaps.push(org.clone());
+                        }
+                        let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                        yield AskEvent::Organisation { org, elapsed_ms, reply };
+                    }
+                    Step::Sighted(custodians) => fresh = custodians,
+                    Step::Index(found) => {
+                        fresh = found.custodians.clone();
+                        whole = Some(found);
+                    }
+                }
+            }
+            let Some(found) = whole else { return };
+            for (org, why) in &found.silent {
+                silent.entry(org.clone()).or_insert(Silence::Index(*why));
             }
             let held = if gaps.is_empty() { BTreeMap::new() } else { fanout.finder.locators(&found, &gaps).await.unwrap_or_default() };
             let as_of = found.as_of;
@@ -222,16 +282,26 @@ impl Fanout {
         .boxed()
     }
 
-    async fn timed(&self, org: &OrgId, pointed: &Pointed, asking: &Asking, person: &Demographics) -> (OrgId, Reply) {
+    /// What the index says in the end. Where it fails, this node itself is the one that is silent.
+    async fn whole(&self, hunt: Option<Hunt>, mut found: Found, sighted: Sighted) -> Found {
+        let Some(hunt) = hunt else { return found };
+        if let Err(error) = self.finder.hunt(&hunt, &mut found, sighted).await {
+            warn!(%error, "the index does not answer a question");
+            found.silent.push((self.custodian.me.clone(), Why::NoAnswer));
+        }
+        found
+    }
+
+    async fn timed(&self, org: OrgId, pointed: Pointed, asking: &Asking, person: &Demographics) -> (OrgId, Reply) {
         let deadline = Duration::from_millis(CUSTODIAN_DEADLINE_MS);
         let asked = tokio::time::Instant::now();
-        let reply = tokio::time::timeout(deadline, self.one(org, pointed, asking, person)).await;
+        let reply = tokio::time::timeout(deadline, self.one(&org, &pointed, asking, person)).await;
         let waited = || u64::try_from(asked.elapsed().as_millis()).unwrap_or(CUSTODIAN_DEADLINE_MS);
         let reply = match reply {
             Ok(Reply::Silent(Silence::TimedOut(_))) | Err(_) => Reply::Silent(Silence::TimedOut(waited())),
             Ok(reply) => reply,
         };
-        (org.clone(), reply)
+        (org, reply)
     }
 
     async fn one(&self, org: &OrgId, pointed: &Pointed, asking: &Asking, person: &Demographics) -> Reply {

@@ -18,6 +18,7 @@ use hie_protocol::oprf::derive;
 use hie_protocol::record::{LocatorSecret, VerifiedRecord};
 use hie_protocol::refusal::Class;
 use hie_protocol::vocabulary::{DocumentClass, Purpose};
+use tokio::sync::mpsc;
 use tracing::warn;
 
 use crate::audit::AuditError;
@@ -40,6 +41,8 @@ pub const TOKENS_DEADLINE_MS: u64 = 4000;
 pub const RECORD_KEYS_MAX: usize = 64;
 /// Most pointer handles named to one custodian.
 pub const HANDLES_MAX: usize = 64;
+/// Hints of the index that wait to be read.
+pub const HINTS_MAX: usize = 64;
 
 /// Why a question cannot be asked at all.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +109,35 @@ pub struct Found {
     pub correlation: Correlation,
 }
 
+/// Takes custodians that came to light before the index has answered.
+pub(super) type Sighted = mpsc::Sender<BTreeMap<OrgId, Pointed>>;
+
+/// What a question looks for in the index.
+pub(super) struct Hunt {
+    tokens: Vec<Token>,
+    outputs: Vec<Output>,
+}
+
+impl Hunt {
+    fn keys(&self) -> Vec<IndexKey> {
+        let key = |output: &Output| IndexKey::new(derive::index_key(output));
+        self.outputs.iter().map(key).collect()
+    }
+
+    fn end(&self, outcome: Outcome, found: &mut Found) {
+        let records = match outcome {
+            Outcome::Complete { records, .. } => records,
+            Outcome::Partial { records, silent, .. } => {
+                found.silent = silent;
+                records
+            }
+        };
+        found
+            .custodians
+            .extend(worth_asking(&self.tokens, &self.outputs, &records));
+    }
+}
+
 /// What finding works with.
 #[derive(Clone)]
 pub struct Finder {
@@ -134,12 +166,49 @@ impl fmt::Debug for Finder {
 impl Finder {
     /// Asks the index who holds something about a person. Errors: [`FindError`].
     pub async fn find(&self, asking: &Asking, person: &Demographics) -> Result<Found, FindError> {
+        let (mut found, hunt) = self.begin(asking, person).await?;
+        if let Some(hunt) = hunt {
+            let deadline = found.as_of.plus(INDEX_DEADLINE_MS);
+            let outcome = self.index.lookup(hunt.keys(), deadline).await?;
+            hunt.end(outcome, &mut found);
+        }
+        Ok(found)
+    }
+
+    /// As [`Self::find`] once [`Self::begin`] is done; custodians that come to light on the way go to `sighted`.
+    /// Errors: [`FindError`].
+    pub(super) async fn hunt(&self, hunt: &Hunt, found: &mut Found, sighted: Sighted) -> Result<(), FindError> {
+        let (hints, mut gathered) = mpsc::channel(HINTS_MAX);
+        let deadline = found.as_of.plus(INDEX_DEADLINE_MS);
+        let mut lookup = core::pin::pin!(self.index.lookup_hinted(hunt.keys(), deadline, hints));
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut lookup => break outcome?,
+                Some(records) = gathered.recv() => {
+                    // Whoever asked may have gone.
+                    let _gone = sighted.send(worth_asking(&hunt.tokens, &hunt.outputs, &records)).await;
+                }
+            }
+        };
+        hunt.end(outcome, found);
+        Ok(())
+    }
+
+    /// Records the question, evaluates its tokens, and names who is asked whatever the index says. Without tokens, or
+    /// without enough token authorities, there is nothing to look up. Errors: [`FindError`].
+    pub(super) async fn begin(
+        &self,
+        asking: &Asking,
+        person: &Demographics,
+    ) -> Result<(Found, Option<Hunt>), FindError> {
         if (asking.purpose == Purpose::BreakGlass) != asking.break_glass.is_some() {
             return Err(FindError::Emergency);
         }
         let as_of = self.clock.now();
-        let (finder, asked, whom) = (self.clone(), asking.clone(), person.clone());
-        blocking(move || finder.record(&asked, &whom, as_of)).await?;
+        let epoch = self.registry.borrow().policy.tokens.epoch;
+        let tokens = tokens::ask(&normalise(person), epoch);
+        let (finder, asked, whom, count) = (self.clone(), asking.clone(), person.clone(), tokens.len());
+        blocking(move || finder.record(&asked, &whom, count, as_of)).await?;
         let mut found = Found {
             custodians: BTreeMap::from([(self.me.clone(), Pointed::default())]),
             silent: Vec::new(),
@@ -154,42 +223,28 @@ impl Finder {
                 .custodians
                 .extend(registry.active().map(|member| (member.org.clone(), Pointed::default())));
         }
-        let epoch = self.registry.borrow().policy.tokens.epoch;
-        let tokens = tokens::ask(&normalise(person), epoch);
         if tokens.is_empty() {
-            return Ok(found);
+            return Ok((found, None));
         }
-        let outputs = match self.outputs(asking, &tokens).await? {
-            Ok(outputs) => outputs,
+        match self.outputs(asking, epoch, &tokens).await? {
+            Ok(outputs) => Ok((found, Some(Hunt { tokens, outputs }))),
             Err(silent) => {
                 found.silent = silent;
-                return Ok(found);
+                Ok((found, None))
             }
-        };
-        let keys = outputs
-            .iter()
-            .map(|output| IndexKey::new(derive::index_key(output)))
-            .collect();
-        let records = match self.index.lookup(keys, as_of.plus(INDEX_DEADLINE_MS)).await? {
-            Outcome::Complete { records, .. } => records,
-            Outcome::Partial { records, silent, .. } => {
-                found.silent = silent;
-                records
-            }
-        };
-        found.custodians.extend(worth_asking(&tokens, &outputs, &records));
-        Ok(found)
+        }
     }
 
     /// The outputs, or who of the authorities is silent.
     async fn outputs(
         &self,
         asking: &Asking,
+        epoch: u32,
         tokens: &[Token],
     ) -> Result<Result<Vec<Output>, Vec<(OrgId, Why)>>, FindError> {
         let inputs = tokens.iter().map(|token| token.input.as_bytes().to_vec()).collect();
         let deadline = std::time::Duration::from_millis(TOKENS_DEADLINE_MS);
-        match tokio::time::timeout(deadline, self.tokens.evaluate(asking, inputs)).await {
+        match tokio::time::timeout(deadline, self.tokens.evaluate(asking, epoch, inputs)).await {
             Ok(Ok(outputs)) => Ok(Ok(outputs)),
             Ok(Err(TokenError::TooFew { silent, .. })) => {
                 Ok(Err(silent.into_iter().map(|org| (org, Why::NoAnswer)).collect()))
@@ -252,7 +307,7 @@ impl Finder {
     }
 
     /// The question in the log, durable before anything is asked. Blocks for one sync.
-    fn record(&self, asking: &Asking, person: &Demographics, now: Millis) -> Result<(), FindError> {
+    fn record(&self, asking: &Asking, person: &Demographics, tokens: usize, now: Millis) -> Result<(), FindError> {
         let candidates = self.patients.identify(person)?;
         let own = candidates
             .iter()
@@ -273,7 +328,7 @@ impl Finder {
         event.purpose = Some(asking.purpose);
         event.patient = own.map(|candidate| self.audit.patient_ref(candidate.person.key));
         event.emergency = asking.break_glass.clone();
-        event.detail = Some("asked the region".to_owned());
+        event.detail = Some(format!("asked the region with {tokens} match tokens"));
         let _receipt = self.audit.append_one(event)?;
         Ok(())
     }

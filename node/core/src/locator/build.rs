@@ -4,10 +4,10 @@
 //! A pointer or locator that policy forbids is not there, or is a tombstone if it was (law 3: the index may
 //! only hold back).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use hie_protocol::cbor;
-use hie_protocol::id::{ContentHash, IndexKey, Millis, OrgId, RecordHandle, Sequence};
+use hie_protocol::id::{ContentHash, DocumentId, IndexKey, Millis, OrgId, RecordHandle, Sequence};
 use hie_protocol::oprf::derive;
 use hie_protocol::record::{IndexRecord, Label, LocatorSecret, PointerSecret, RecordContent, SEALED_BYTES_MAX};
 use hie_protocol::registry::RegionPolicy;
@@ -15,12 +15,13 @@ use hie_protocol::seal;
 use hie_protocol::vocabulary::{Confidentiality, DocumentClass};
 use sha2::{Digest, Sha256};
 
-use crate::locator::state::LocatorRow;
+use crate::locator::state::{LocatorRow, RetiredRow};
 use crate::ports::{NoRandomness, Random, random_bytes};
 use crate::record::entry::Entry;
 
-/// Most locators of one patient; the newest are published, the custodian's answer names them all.
-pub const LOCATORS_MAX: usize = 64;
+/// Most locators of one patient; the newest are published, the custodian's answer names them all. Beyond what one
+/// answer carries, askers read page by page.
+pub const LOCATORS_MAX: usize = 1024;
 /// Most bytes of one text in a locator; a longer one is left out.
 pub const TEXT_BYTES_MAX: usize = 120;
 /// Most values of one list in a locator.
@@ -91,12 +92,10 @@ pub fn drafts(plan: &Plan<'_>, row: &LocatorRow, random: &dyn Random) -> Result<
     }
     let key = IndexKey::new(derive::locator_key(&record_key));
     let seal = derive::locator_seal_key(&record_key);
+    let newest = plan.entries.iter().take(LOCATORS_MAX);
+    let entries: BTreeMap<DocumentId, &Entry> = newest.map(|entry| (entry.id(), entry)).collect();
     for document in &row.documents {
-        let entry = plan
-            .entries
-            .iter()
-            .take(LOCATORS_MAX)
-            .find(|entry| entry.id() == document.document);
+        let entry = entries.get(&document.document).copied();
         let label = Label {
             confidentiality: entry.map_or(Confidentiality::Normal, |entry| entry.meta.confidentiality),
             ..plan.label.clone()
@@ -112,7 +111,51 @@ pub fn drafts(plan: &Plan<'_>, row: &LocatorRow, random: &dyn Random) -> Result<
         };
         drafts.extend(draft(plan, place, label, content.as_deref(), random)?);
     }
+    for retired in &row.retired {
+        let record = IndexRecord {
+            owner: plan.owner.clone(),
+            key: retired.key,
+            handle: retired.handle,
+            sequence: Sequence(0),
+            label: Label::open(plan.label.epoch),
+            expires: plan.now.plus(plan.policy.tombstone_life_ms),
+            content: RecordContent::Tombstone,
+        };
+        drafts.push(Draft { record, told: None });
+    }
     Ok(drafts)
+}
+
+/// Gives every published record a new name, and the patient a new record key, when `excluded` names somebody whom
+/// the published labels do not: a holder that misses the change can then show only the deletion or nothing, never the
+/// older record under its current name, and what was readable before leads nowhere new.
+///
+/// Errors: [`BuildError`].
+pub fn exclude_anew(row: &mut LocatorRow, excluded: &[OrgId], random: &dyn Random) -> Result<(), BuildError> {
+    if excluded.iter().all(|org| row.excluded.contains(org)) {
+        return Ok(());
+    }
+    let record_key: [u8; 32] = row.record_key.as_slice().try_into().map_err(|_| BuildError::Key)?;
+    // What was on its way when the program ended may be published though nobody was told: every name counts.
+    for token in &mut row.tokens {
+        let output: [u8; 64] = token.output.as_slice().try_into().map_err(|_| BuildError::Key)?;
+        row.retired.push(RetiredRow {
+            key: IndexKey::new(derive::index_key(&output)),
+            handle: token.handle,
+        });
+        (token.handle, token.told) = (RecordHandle::new(random_bytes(random)?), None);
+    }
+    let key = IndexKey::new(derive::locator_key(&record_key));
+    for document in &mut row.documents {
+        row.retired.push(RetiredRow {
+            key,
+            handle: document.handle,
+        });
+        (document.handle, document.told) = (RecordHandle::new(random_bytes(random)?), None);
+    }
+    row.record_key = random_bytes::<32>(random)?.to_vec();
+    row.excluded = excluded.to_vec();
+    Ok(())
 }
 
 struct Place {
@@ -257,4 +300,74 @@ pub fn open_locator(record_key: &[u8; 32], record: &IndexRecord) -> Option<Locat
     )
     .ok()?;
     cbor::decode(&plain, SEALED_BYTES_MAX).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::atomic::{AtomicU8, Ordering};
+
+    use hie_protocol::id::{ContentHash, DocumentId, OrgId, RecordHandle};
+
+    use super::exclude_anew;
+    use crate::locator::state::{DocumentRow, LocatorRow, TokenRow};
+    use crate::ports::{NoRandomness, Random};
+
+    struct Counting(AtomicU8);
+
+    impl Random for Counting {
+        fn fill(&self, bytes: &mut [u8]) -> Result<(), NoRandomness> {
+            bytes.fill(self.0.fetch_add(1, Ordering::Relaxed));
+            Ok(())
+        }
+    }
+
+    fn row() -> LocatorRow {
+        LocatorRow {
+            record_key: vec![1; 32],
+            tokens: vec![TokenRow {
+                input: "token".into(),
+                output: vec![2; 64],
+                handle: RecordHandle::new([1; 16]),
+                told: Some(ContentHash::new([3; 32])),
+            }],
+            documents: vec![DocumentRow {
+                document: DocumentId::new([4; 16]),
+                handle: RecordHandle::new([2; 16]),
+                told: Some(ContentHash::new([5; 32])),
+            }],
+            excluded: Vec::new(),
+            retired: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn spec_x_excluded_anew_a_new_exclusion_gives_new_names() {
+        let random = Counting(AtomicU8::new(100));
+        let out = OrgId::parse("urn:oid:2.999.9").unwrap();
+        let mut kept = row();
+        exclude_anew(&mut kept, &[], &random).unwrap();
+        assert!(kept == row(), "nobody new is excluded");
+        let mut changed = row();
+        exclude_anew(&mut changed, std::slice::from_ref(&out), &random).unwrap();
+        let retired: Vec<RecordHandle> = changed.retired.iter().map(|one| one.handle).collect();
+        assert_eq!(retired, [RecordHandle::new([1; 16]), RecordHandle::new([2; 16])]);
+        assert!(
+            changed
+                .tokens
+                .iter()
+                .all(|token| token.told.is_none() && !retired.contains(&token.handle))
+        );
+        assert!(
+            changed
+                .documents
+                .iter()
+                .all(|one| one.told.is_none() && !retired.contains(&one.handle))
+        );
+        assert!(changed.record_key != row().record_key);
+        let mut again = changed.clone();
+        exclude_anew(&mut again, &[out], &random).unwrap();
+        assert!(again == changed, "a repetition changes nothing");
+    }
 }

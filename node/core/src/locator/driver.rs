@@ -23,7 +23,7 @@ use hie_protocol::refusal::Class;
 use hie_protocol::registry::Registry;
 use hie_protocol::version::ProtocolVersion;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
 use crate::kv::{Kv, KvError};
@@ -79,7 +79,9 @@ pub enum IndexError {
     #[error("the index takes no more now: {0}; try again later")]
     Busy(String),
     /// The holders have not confirmed a publish in time.
-    #[error("the holders have not confirmed the records yet; they stay in the outbox and are delivered as soon as possible")]
+    #[error(
+        "the holders have not confirmed the records yet; they stay in the outbox and are delivered as soon as possible"
+    )]
     Late,
     /// The driver has stopped.
     #[error("the index has stopped")]
@@ -104,11 +106,20 @@ impl IndexError {
     }
 }
 
+/// Takes what is gathered for a question before its answer.
+pub type Hints = mpsc::Sender<Vec<VerifiedRecord>>;
+
 enum Command {
     Publish(Vec<VerifiedRecord>, oneshot::Sender<Result<(), IndexError>>),
-    Lookup(Vec<IndexKey>, Millis, oneshot::Sender<Result<Outcome, IndexError>>),
+    Lookup(
+        Vec<IndexKey>,
+        Millis,
+        oneshot::Sender<Result<Outcome, IndexError>>,
+        Option<Hints>,
+    ),
     Input(Box<Input>),
     Visibility(oneshot::Sender<Visibility>),
+    Passed(oneshot::Sender<()>),
     Stop,
 }
 
@@ -141,13 +152,32 @@ impl IndexHandle {
     /// Everything under some keys, by `deadline` at the latest. Errors: [`IndexError`].
     pub async fn lookup(&self, keys: Vec<IndexKey>, deadline: Millis) -> Result<Outcome, IndexError> {
         let (done, wait) = oneshot::channel();
-        self.put(Command::Lookup(keys, deadline, done))?;
+        self.put(Command::Lookup(keys, deadline, done, None))?;
+        wait.await.map_err(|_| IndexError::Stopped)?
+    }
+
+    /// As [`Self::lookup`]; what is gathered on the way goes to `hints`, each time all of it. Errors: [`IndexError`].
+    pub async fn lookup_hinted(
+        &self,
+        keys: Vec<IndexKey>,
+        deadline: Millis,
+        hints: Hints,
+    ) -> Result<Outcome, IndexError> {
+        let (done, wait) = oneshot::channel();
+        self.put(Command::Lookup(keys, deadline, done, Some(hints)))?;
         wait.await.map_err(|_| IndexError::Stopped)?
     }
 
     /// A datagram came from a member. Errors: [`IndexError::Busy`] (the datagram is lost), [`IndexError::Stopped`].
     pub fn received(&self, from: OrgId, message: IndexMessage) -> Result<(), IndexError> {
         self.put(Command::Input(Box::new(Input::Received { from, message })))
+    }
+
+    /// Resolves when the driver has come past everything that was put before. Errors: as [`Self::received`].
+    pub async fn passed(&self) -> Result<(), IndexError> {
+        let (done, wait) = oneshot::channel();
+        self.put(Command::Passed(done))?;
+        wait.await.map_err(|_| IndexError::Stopped)
     }
 
     /// A newer registry is in force, verified and durable. Errors: as [`Self::received`].
@@ -217,6 +247,8 @@ pub struct Driver {
     commands: Receiver<Command>,
     publishes: BTreeMap<PublishId, Waiting>,
     asks: BTreeMap<AskId, oneshot::Sender<Result<Outcome, IndexError>>>,
+    /// Who takes hints, and how many records were gathered when they were last sent.
+    hints: BTreeMap<AskId, (Hints, usize)>,
     next: u64,
     wake: Option<Millis>,
     unsynced: Vec<Change>,
@@ -245,6 +277,7 @@ impl Driver {
             commands,
             publishes: BTreeMap::new(),
             asks: BTreeMap::new(),
+            hints: BTreeMap::new(),
             next: 0,
             wake: None,
             unsynced: Vec::new(),
@@ -292,14 +325,18 @@ impl Driver {
                 self.publishes.insert(id, Waiting { done, until });
                 self.step(Input::Publish { id, records })?;
             }
-            Command::Lookup(keys, deadline, done) => {
+            Command::Lookup(keys, deadline, done, hints) => {
                 let id = AskId(self.next);
                 self.asks.insert(id, done);
+                self.hints.extend(hints.map(|hints| (id, (hints, 0))));
                 self.step(Input::Ask { id, keys, deadline })?;
             }
             Command::Input(input) => self.step(*input)?,
             Command::Visibility(reply) => {
                 let _gone = reply.send(self.machine.visibility());
+            }
+            Command::Passed(done) => {
+                let _gone = done.send(());
             }
             Command::Stop => return Ok(false),
         }
@@ -324,7 +361,21 @@ impl Driver {
         for effect in effects {
             self.perform(effect, &mut renew);
         }
+        self.hint();
         if renew.is_empty() { Ok(()) } else { self.renew(&renew) }
+    }
+
+    /// Tells who takes hints what was gathered since.
+    fn hint(&mut self) {
+        let (machine, asks) = (&self.machine, &self.asks);
+        self.hints.retain(|id, (hints, known)| {
+            if let Some((count, gathered)) = machine.gathered(*id, *known) {
+                *known = count;
+                // Who has not taken the last ones yet waits for the answer.
+                let _full = hints.try_send(gathered);
+            }
+            asks.contains_key(id) && !hints.is_closed()
+        });
     }
 
     fn perform(&mut self, effect: Effect, renew: &mut Vec<IndexRecord>) {

@@ -6,7 +6,7 @@
 use core::fmt;
 use std::sync::Arc;
 
-use hie_protocol::id::{ContentHash, DocumentId, RecordHandle};
+use hie_protocol::id::{ContentHash, DocumentId, IndexKey, OrgId, RecordHandle};
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::Table;
@@ -51,6 +51,21 @@ pub struct LocatorRow {
     pub tokens: Vec<TokenRow>,
     /// Documents.
     pub documents: Vec<DocumentRow>,
+    /// Organisations that the published labels exclude.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excluded: Vec<OrgId>,
+    /// Records under names that are used no more: each is deleted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired: Vec<RetiredRow>,
+}
+
+/// A record that was published under a name that is used no more.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetiredRow {
+    /// Where it is stored.
+    pub key: IndexKey,
+    /// Its name.
+    pub handle: RecordHandle,
 }
 
 impl Stored for LocatorRow {
@@ -120,6 +135,8 @@ impl LocatorStates {
                     record_key,
                     tokens: Vec::new(),
                     documents: Vec::new(),
+                    excluded: Vec::new(),
+                    retired: Vec::new(),
                 })
             }
         }

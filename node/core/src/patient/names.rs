@@ -7,7 +7,7 @@
 pub const ROOTS_MAX: usize = 3;
 
 /// Formal names and the short forms that stand for them.
-const NICKNAMES: &[(&str, &[&str])] = &[
+pub(super) const NICKNAMES: &[(&str, &[&str])] = &[
     ("ABIGAIL", &["ABBY", "ABBIE", "GAIL"]),
     ("ALBERT", &["AL", "BERT", "BERTIE"]),
     ("ALEXANDER", &["ALEX", "ALEC", "SANDY", "SASHA", "XANDER"]),
@@ -131,7 +131,7 @@ const NICKNAMES: &[(&str, &[&str])] = &[
 ];
 
 /// Generational suffixes, with the form they are written in here.
-const SUFFIXES: &[(&str, &str)] = &[
+pub(super) const SUFFIXES: &[(&str, &str)] = &[
     ("JR", "JR"),
     ("JUNIOR", "JR"),
     ("SR", "SR"),
@@ -145,18 +145,18 @@ const SUFFIXES: &[(&str, &str)] = &[
 ];
 
 /// Professional and honorary words that are no part of a name.
-const TITLES: &[&str] = &[
+pub(super) const TITLES: &[&str] = &[
     "MR", "MRS", "MS", "MISS", "DR", "PROF", "MD", "PHD", "DDS", "DVM", "JD", "RN", "ESQ", "SIR",
 ];
 
 /// Particles that belong to the family name but are no family name alone.
-const PARTICLES: &[&str] = &[
+pub(super) const PARTICLES: &[&str] = &[
     "DE", "DEL", "DELA", "LA", "LAS", "LOS", "DA", "DI", "DO", "DOS", "VAN", "VON", "DER", "DEN", "TEN", "TER", "EL",
     "AL", "BIN", "IBN", "Y", "E",
 ];
 
 /// Words that stand where a name is not known.
-const PLACEHOLDER_NAMES: &[&str] = &[
+pub(super) const PLACEHOLDER_NAMES: &[&str] = &[
     "UNKNOWN",
     "UNK",
     "UNNAMED",
@@ -188,7 +188,7 @@ const PLACEHOLDER_NAMES: &[&str] = &[
 ];
 
 /// Street words and their short forms.
-const STREET_WORDS: &[(&str, &str)] = &[
+pub(super) const STREET_WORDS: &[(&str, &str)] = &[
     ("STREET", "ST"),
     ("AVENUE", "AVE"),
     ("AV", "AVE"),
@@ -210,7 +210,7 @@ const STREET_WORDS: &[(&str, &str)] = &[
 ];
 
 /// Words behind which a flat or room number follows: no part of the street.
-const UNIT_WORDS: &[&str] = &[
+pub(super) const UNIT_WORDS: &[&str] = &[
     "APT",
     "APARTMENT",
     "UNIT",

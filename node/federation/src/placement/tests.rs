@@ -43,6 +43,49 @@ fn spec_f_place_frozen_vectors() {
     }
 }
 
+/// The cases of `protocol/vectors/placement.json`: a key, holders with their weights, and who holds it.
+#[test]
+fn spec_f_place_vectors_do_not_change() {
+    let mut cases = Vec::new();
+    for (holders, number) in [
+        (1_u32, 0_u16),
+        (2, 7),
+        (3, 1),
+        (5, 0x0505),
+        (6, 2),
+        (6, 3),
+        (20, 4),
+        (200, 5),
+    ] {
+        let (set, key) = (
+            set(holders),
+            if number == 0x0505 {
+                IndexKey::new([5; 32])
+            } else {
+                key(number)
+            },
+        );
+        let weights: BTreeMap<&str, String> = set
+            .holders
+            .iter()
+            .map(|org| (org.as_str(), format!("{:016x}", weight(&key, org))))
+            .collect();
+        let placed: Vec<String> = set.place(&key).iter().map(ToString::to_string).collect();
+        cases.push(serde_json::json!({
+            "name": format!("key {number} among {holders}"), "key": key.to_hex(), "replicas": set.replicas, "weights": weights,
+            "placed": placed,
+        }));
+    }
+    let about = "weights of holders for a key (8 bytes, hexadecimal) and the holders that keep it, heaviest first";
+    let made = serde_json::json!({ "about": about, "cases": cases });
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../protocol/vectors/placement.json");
+    if std::env::var_os("HIE_WRITE_VECTORS").is_some() {
+        std::fs::write(path, serde_json::to_string_pretty(&made).unwrap() + "\n").unwrap();
+    }
+    let kept: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    assert_eq!(made, kept);
+}
+
 #[test]
 fn spec_f_place_one_holder_more_moves_only_what_it_gains() {
     let (before, after) = (set(6), set(7));

@@ -13,6 +13,9 @@ use tokio::time::Instant;
 use super::Attention;
 use crate::locator::driver::{Wire, WireFailure};
 
+/// How long a stopped member leaves a request without an answer.
+const STOPPED: Duration = Duration::from_secs(20);
+
 /// A member: how long its probes and its other answers take, and whether it is stopped.
 #[derive(Default)]
 struct Member {
@@ -37,7 +40,7 @@ impl Wire for Line {
                 member.answer_ms
             };
             if member.stopped.load(Ordering::SeqCst) {
-                tokio::time::sleep(Duration::from_secs(5)).await;
+                tokio::time::sleep(STOPPED).await;
                 return Err(WireFailure::TimedOut);
             }
             tokio::time::sleep(Duration::from_millis(takes)).await;
@@ -54,6 +57,7 @@ fn org() -> OrgId {
 fn push() -> Request {
     Request::RegistryPush {
         signed: hie_protocol::bytes::Bytes(Vec::new()),
+        approvals: Vec::new(),
     }
 }
 
@@ -62,8 +66,8 @@ fn attend(member: Member) -> (Attention, Arc<Member>) {
     (Attention::new(Arc::new(Line(Arc::clone(&member)))), member)
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_stopped_member_is_given_up_and_comes_back() {
+#[tokio::test]
+async fn spec_x_absent_a_member_without_sign_of_life_is_given_up_and_comes_back() {
     let (attention, member) = attend(Member {
         probe_ms: 1,
         answer_ms: 1,
@@ -74,32 +78,25 @@ async fn a_stopped_member_is_given_up_and_comes_back() {
     member.stopped.store(true, Ordering::SeqCst);
     let started = Instant::now();
     assert_eq!(attention.send(org(), push()).await.unwrap_err(), WireFailure::TimedOut);
-    let waited = started.elapsed();
-    assert!(
-        waited >= Duration::from_millis(350) && waited < Duration::from_millis(500),
-        "{waited:?}"
-    );
+    assert!(started.elapsed() < STOPPED, "nobody waits for the whole deadline");
     assert!(absent.borrow_and_update().contains(&org()));
     // What comes while it is absent fails at once, and is not even sent.
-    let (started, asked) = (Instant::now(), member.asked.load(Ordering::SeqCst));
+    let asked = member.asked.load(Ordering::SeqCst);
     assert_eq!(
         attention.send(org(), push()).await.unwrap_err(),
         WireFailure::Unreachable
     );
-    assert_eq!(
-        (started.elapsed(), member.asked.load(Ordering::SeqCst)),
-        (Duration::ZERO, asked)
-    );
+    assert_eq!(member.asked.load(Ordering::SeqCst), asked);
     member.stopped.store(false, Ordering::SeqCst);
     absent.wait_for(|absent| absent.is_empty()).await.unwrap();
     assert!(attention.send(org(), push()).await.is_ok());
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_slow_member_keeps_its_whole_deadline() {
+#[tokio::test]
+async fn spec_x_absent_a_slow_member_keeps_its_whole_deadline() {
     let (attention, member) = attend(Member {
         probe_ms: 5,
-        answer_ms: 4000,
+        answer_ms: 1500,
         ..Member::default()
     });
     assert!(attention.send(org(), push()).await.is_ok());
@@ -107,7 +104,7 @@ async fn a_slow_member_keeps_its_whole_deadline() {
     assert!(!member.probed.lock().unwrap().is_empty(), "a slow member is probed");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_distant_member_is_not_taken_for_absent() {
     let (attention, _member) = attend(Member {
         probe_ms: 600,
@@ -120,7 +117,7 @@ async fn a_distant_member_is_not_taken_for_absent() {
     assert!(attention.absent().borrow().is_empty());
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn whoever_gives_up_waiting_is_not_counted_any_more() {
     let (attention, member) = attend(Member {
         probe_ms: 1,
@@ -129,9 +126,10 @@ async fn whoever_gives_up_waiting_is_not_counted_any_more() {
     });
     let given_up = tokio::time::timeout(Duration::from_millis(50), attention.send(org(), push())).await;
     assert!(given_up.is_err());
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    assert!(
-        member.probed.lock().unwrap().is_empty(),
+    assert_eq!(
+        attention.0.known().get(&org()).unwrap().waiting,
+        0,
         "nobody waits, so nobody probes"
     );
+    assert!(member.probed.lock().unwrap().is_empty());
 }

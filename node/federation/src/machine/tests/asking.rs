@@ -30,6 +30,22 @@ fn spec_f_silent_a_partial_answer_names_exactly_the_silent() {
 }
 
 #[test]
+fn spec_f_silent_nobody_waits_for_who_cannot_be_reached() {
+    let mut region = Region::new(&[0, 1, 2]);
+    let record = region.record(0, 7, 1, b"one");
+    region.publish(0, record);
+    region.down.extend([0, 2]);
+    region.input(1, Input::Link { org: org(0), up: false });
+    let asked = region.now;
+    region.input(1, Input::Link { org: org(2), up: false });
+    let Outcome::Partial { silent, records, .. } = region.ask(1, 7) else {
+        panic!("complete without a quorum")
+    };
+    assert_eq!(silent, [(org(0), Why::Unreachable), (org(2), Why::Unreachable)]);
+    assert_eq!((region.now, records.len()), (asked, 1), "it was not waited for");
+}
+
+#[test]
 fn spec_f_silent_nothing_known_is_not_silence() {
     let mut region = Region::new(&[0, 1, 2]);
     let outcome = region.ask(1, 9);

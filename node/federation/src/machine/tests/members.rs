@@ -125,7 +125,7 @@ fn spec_f_joint_a_publish_needs_a_quorum_of_the_earlier_holders_too() {
     // The one that loses the key says so: from then on it serves no stale quorum.
     region.down.remove(&loses);
     change(&mut region, loses);
-    region.pass(25);
+    region.pass(70);
     assert!(region.published(id));
     region.down.clear();
     change(&mut region, kept[0]);
