@@ -369,7 +369,8 @@ impl Rig {
             ..fresh(1)
         };
         offer("claim: for another custodian", for_another, owner, &node);
-        offer("claim: over another's channel", fresh(2), owner, &liar.node());
+        let others = liar.node();
+        offer("claim: over another's channel", fresh(2), owner, &others);
         offer("claim: in another's name", fresh(3), &Impostor(liar, node), &node);
         let stale = Claim {
             issued: Millis(NOW.0 - 200_000),
