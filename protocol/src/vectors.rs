@@ -9,7 +9,7 @@ use crate::cbor;
 use crate::claim::{BreakGlass, BreakGlassReason, Claim, ClaimError, Evidence};
 use crate::id::{
     ConsentEpoch, ContentHash, Correlation, DocumentId, IndexKey, Millis, NodeKey, Nonce, OrgId, PublicKey,
-    RecordHandle, Sequence, Ticket, TreeHash,
+    RecordHandle, Sequence, Ticket, TransferHash, TreeHash,
 };
 use crate::message::{
     Coding, Demographics, DocumentMeta, Grant, IndexMessage, MatchGrade, Obligation, Open, Opened, PersonAddress,
@@ -320,7 +320,7 @@ fn response_frames() -> [(&'static str, Vec<u8>); 6] {
     ]
 }
 
-fn lane_frames() -> [(&'static str, Vec<u8>); 3] {
+fn lane_frames() -> [(&'static str, Vec<u8>); 4] {
     let ask = Ask {
         ticket: Ticket::new([5; 32]),
         item: Item::Document,
@@ -335,11 +335,18 @@ fn lane_frames() -> [(&'static str, Vec<u8>); 3] {
         from: 4,
         hash: ContentHash::new([4; 32]),
         manifest: Some(manifest()),
+        transfer: None,
+    };
+    let second = Header {
+        manifest: None,
+        transfer: Some(TransferHash::new([6; 32])),
+        ..header.clone()
     };
     let refused = Refused { refusal: Refusal::Busy };
     [
         ("lane ask", cbor::encode(&ask).unwrap()),
         ("lane header", cbor::encode(&header).unwrap()),
+        ("lane header 2", cbor::encode(&second).unwrap()),
         ("lane refused", cbor::encode(&refused).unwrap()),
     ]
 }
