@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use hie_node_core::account::Accounts;
 use hie_node_core::audit::log::{AuditLog, LogIdentity};
 use hie_node_core::content::ContentStore;
+use hie_node_core::exchange::attention::Attention;
 use hie_node_core::exchange::authority::Authority;
 use hie_node_core::exchange::claim::{ClaimGate, ClaimMaker};
 use hie_node_core::exchange::fanout::Fanout;
@@ -31,9 +32,12 @@ use hie_node_core::record::entry::Records;
 use hie_node_core::record::publish::Intake;
 use hie_node_core::record::release::Door;
 use hie_node_core::vault::{Kek, Vault};
+use hie_node_federation::port::Misbehaviour;
 use hie_node_peer::handle::{InboundRequest, PeerConfig, Peers};
 use hie_node_peer::lane::client::Lane as LaneClient;
 use hie_node_peer::lane::server::LaneListener;
+use hie_node_peer::lane::substream;
+use hie_node_peer::ledger::{Ledger, Offence};
 use hie_node_peer::trust::Trust;
 use hie_node_pki::identity::{IdentityCell, NodeIdentity};
 use hie_node_pki::key::Key;
@@ -47,13 +51,14 @@ use hie_protocol::registry::Registry;
 use tokio::sync::{mpsc, watch};
 
 use crate::alarm::Alarm;
+use crate::board::Board;
 use crate::clock::System;
 use crate::config::Config;
 use crate::fault::{Exit, Fault, Outcome, chain};
 use crate::home::Home;
 use crate::intake::dicom::DicomIntake;
 use crate::intake::fhir::FhirIntake;
-use crate::join::{Membership, root_public};
+use crate::join::Membership;
 use crate::summary::Summary;
 use crate::wire::{LanePort, LanesPort, WirePort};
 
@@ -108,6 +113,8 @@ pub struct Trade {
 pub struct Region {
     /// Control channels.
     pub peers: Peers,
+    /// Who of the members shows signs of life.
+    pub attention: Attention,
     /// The index.
     pub index: IndexHandle,
     /// Publication.
@@ -124,14 +131,16 @@ pub struct Region {
     pub announce: Arc<watch::Sender<Arc<Registry>>>,
     /// Certificate and key in use.
     pub identity: Arc<IdentityCell>,
+    /// What the node knows about its own trust.
+    pub board: Arc<Board>,
 }
 
 /// What ends with the node.
 pub struct Running {
     /// Requests of other nodes.
     pub inbound: mpsc::Receiver<InboundRequest>,
-    /// Bulk lane.
-    pub listener: LaneListener,
+    /// Bulk lane; none when the node only dials out.
+    pub listener: Option<LaneListener>,
     /// The index's own thread.
     pub driver: JoinHandle<Result<(), IndexError>>,
 }
@@ -165,8 +174,6 @@ fn failed<E: std::error::Error>(what: &'static str) -> impl FnOnce(E) -> Fault {
 /// The registry that was last taken, verified against the region's root.
 pub fn held_registry(home: &Home, membership: &Membership) -> Outcome<Registry> {
     let fix = "Run `hie join` again with a new invitation.";
-    let bytes =
-        std::fs::read(home.registry()).map_err(Fault::because(Exit::Config, "The registry cannot be read.", fix))?;
     let chain = std::fs::read_to_string(home.node_certificate()).map_err(Fault::because(
         Exit::Config,
         "The node's certificate cannot be read.",
@@ -186,11 +193,7 @@ pub fn held_registry(home: &Home, membership: &Membership) -> Outcome<Registry> 
             fix,
         ));
     }
-    Registry::verify(&bytes, root_public(&root)?, None).map_err(Fault::because(
-        Exit::Refused,
-        "The registry is not trusted.",
-        fix,
-    ))
+    crate::registry::load(home, &root).map(|(registry, _)| registry)
 }
 
 /// Opens everything that needs no other node.
@@ -344,6 +347,17 @@ fn resolver(view: RegistryView) -> impl Fn(&str) -> Option<OrgId> + Send + Sync 
     }
 }
 
+/// Counts what the index says of members.
+fn notice(ledger: Ledger) -> driver::Notice {
+    Arc::new(move |org, what| {
+        let offence = match what {
+            Misbehaviour::Forged => Offence::Forged,
+            _ => Offence::Unasked,
+        };
+        ledger.count(org, offence, System.now());
+    })
+}
+
 /// Certificate and key as joined.
 pub fn identity(home: &Home, signer: &Key) -> Outcome<NodeIdentity> {
     let fix = "Run `hie join` again with a new invitation.";
@@ -399,17 +413,20 @@ pub async fn region(
         Arc::new(MembershipCell::new(members)),
         Arc::new(System),
     );
-    let listen = Some(config.peers.control);
+    let listen = (!config.peers.outbound_only).then_some(config.peers.control);
     let (peers, inbound) = Peers::start(PeerConfig {
         listen,
         trust: Arc::clone(&trust),
         keep_connected: true,
+        versions: config.peers.spoken(),
     })
     .await
     .map_err(failed("The control channel cannot be opened."))?;
-    let wire: Arc<dyn Wire> = Arc::new(WirePort::new(peers.clone(), trade.registry.clone()));
-    let lanes = LaneClient::new(Arc::clone(&trust)).map_err(failed("The bulk lane cannot be prepared."))?;
-    let lanes = Arc::new(LanesPort::new(lanes, trade.registry.clone()));
+    let attention = Attention::new(Arc::new(WirePort::new(peers.clone(), trade.registry.clone())));
+    let wire: Arc<dyn Wire> = Arc::new(attention.clone());
+    let lanes = LaneClient::new(Arc::clone(&trust), Some(peers.clone()))
+        .map_err(failed("The bulk lane cannot be prepared."))?;
+    let lanes = Arc::new(LanesPort::new(lanes, peers.clone(), trade.registry.clone()));
     let node_signer = Arc::clone(&trade.custodian.signer);
     let sequencer = Sequencer::open(Arc::clone(&trade.kv)).map_err(failed("The sequences cannot be read."))?;
     let sequencer = Arc::new(sequencer);
@@ -422,6 +439,7 @@ pub async fn region(
         clock: Arc::clone(&trade.clock),
         wire: Arc::clone(&wire),
         runtime: tokio::runtime::Handle::current(),
+        notice: notice(peers.ledger().clone()),
     };
     let (index_driver, index) = Driver::new(parts, &*trade.random).map_err(failed("The index cannot be restored."))?;
     let driver = std::thread::Builder::new()
@@ -443,6 +461,8 @@ pub async fn region(
         Arc::clone(&trade.clock),
         Arc::clone(&trade.random),
     );
+    let board = Arc::new(Board::default());
+    let claims = claims.gated(Arc::clone(&board) as _);
     let tokens = WireTokens::new(
         Arc::clone(&wire),
         trade.registry.clone(),
@@ -477,10 +497,19 @@ pub async fn region(
     };
     let gate = ClaimGate::new(trade.me.clone(), trade.registry.clone(), Arc::clone(&trade.clock));
     let server = Arc::new(Server::new(trade.custodian.clone(), gate, authority, index.clone()));
-    let lane = Arc::new(LanePort(Lane::new(trade.custodian.clone(), trade.door.clone())));
-    let listener = LaneListener::start(config.peers.bulk, trust, lane)
-        .await
-        .map_err(failed("The bulk lane cannot be opened."))?;
+    let lane = Arc::new(LanePort::new(
+        Lane::new(trade.custodian.clone(), trade.door.clone()),
+        peers.ledger().clone(),
+    ));
+    substream::start(&peers, Arc::clone(&lane) as _);
+    let listener = match config.peers.outbound_only {
+        true => None,
+        false => Some(
+            LaneListener::start(config.peers.bulk, trust, lane)
+                .await
+                .map_err(failed("The bulk lane cannot be opened."))?,
+        ),
+    };
     let fanout = Fanout::new(finder.clone(), trade.custodian.clone(), wire, claims);
     let retriever = Retriever::new(
         trade.me.clone(),
@@ -491,6 +520,7 @@ pub async fn region(
     );
     let region = Region {
         peers,
+        attention,
         index,
         publisher,
         finder,
@@ -499,6 +529,7 @@ pub async fn region(
         server,
         announce: Arc::new(announce),
         identity,
+        board,
     };
     Ok((
         region,

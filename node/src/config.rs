@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use hie_protocol::id::OrgId;
+use hie_protocol::version::{ProtocolVersion, SPOKEN};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -61,6 +62,24 @@ pub struct PeersSection {
     pub bulk: SocketAddr,
     /// Host name or address that others dial; the listen address where absent.
     pub host: Option<String>,
+    /// Listen nowhere and dial everybody: for a node behind a firewall.
+    #[serde(default)]
+    pub outbound_only: bool,
+    /// Members through which the node is reached by others that cannot be dialled either.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relays: Vec<OrgId>,
+    /// Protocol versions to speak; all where absent. Only to try out how an older node would do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub versions: Option<Vec<u16>>,
+}
+
+impl PeersSection {
+    /// Versions to speak, newest first.
+    #[must_use]
+    pub fn spoken(&self) -> Vec<ProtocolVersion> {
+        let chosen = |version: &ProtocolVersion| self.versions.as_ref().is_none_or(|some| some.contains(&version.0));
+        SPOKEN.into_iter().filter(chosen).collect()
+    }
 }
 
 impl Default for PeersSection {
@@ -69,6 +88,9 @@ impl Default for PeersSection {
             control: SocketAddr::from(([0, 0, 0, 0], 8443)),
             bulk: SocketAddr::from(([0, 0, 0, 0], 8444)),
             host: None,
+            outbound_only: false,
+            relays: Vec::new(),
+            versions: None,
         }
     }
 }
@@ -77,7 +99,10 @@ impl Default for PeersSection {
 const KEYS: &[(&str, &[&str])] = &[
     ("node", &["name", "organisation"]),
     ("web", &["listen", "base", "plain", "certificate_file", "key_file"]),
-    ("peers", &["control", "bulk", "host"]),
+    (
+        "peers",
+        &["control", "bulk", "host", "outbound_only", "relays", "versions"],
+    ),
 ];
 
 impl Config {

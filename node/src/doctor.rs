@@ -7,17 +7,16 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::assemble::{held_registry, identity};
+use crate::authority::DAY_MS;
 use crate::cli::output::Output;
 use crate::clock;
 use crate::config::Config;
 use crate::fault::{Exit, Fault, Outcome};
 use crate::home::Home;
-use crate::join::{Membership, authority_client, newer_registry};
+use crate::join::{Membership, Patience, authority_client, newer_registry};
 use crate::moment::write_words;
+use crate::renew;
 use crate::socket;
-
-/// Days before the end of a certificate that are worth a warning.
-pub const WARN_DAYS: u64 = 14;
 
 /// Grade of a check.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -121,25 +120,30 @@ async fn membership(home: &Home, findings: &mut Vec<Finding>) {
     ));
     findings.push(match key.and_then(|key| identity(home, &key)) {
         Ok(identity) => {
-            let until = identity.facts().not_after;
-            let left = until.since(clock::now()) / crate::authority::DAY_MS;
-            if left < WARN_DAYS {
-                let fault = Fault::new(
-                    Exit::Config,
-                    format!("ends {}.", write_words(until)),
-                    format!("{left} days are left"),
-                    "Run `hie join` with a new invitation.",
-                );
-                found(if left == 0 { Grade::Fail } else { Grade::Warn }, "certificate", fault)
-            } else {
-                ok("certificate", format!("to {}", write_words(until)))
+            let (facts, now) = (identity.facts(), clock::now());
+            let (left, until) = (facts.not_after.since(now), write_words(facts.not_after));
+            match renew::outlook(facts, now) {
+                None => ok(
+                    "certificate",
+                    format!(
+                        "to {until}, {} days and {} hours left; renewed by itself from {}",
+                        left / DAY_MS,
+                        left / 3_600_000 % 24,
+                        write_words(renew::due(facts))
+                    ),
+                ),
+                Some(words) => {
+                    let grade = if left == 0 { Grade::Fail } else { Grade::Warn };
+                    let fix = "Check that the region authority is reachable; past the end, join with a new invitation.";
+                    found(grade, "certificate", Fault::new(Exit::Config, words, "", fix))
+                }
             }
         }
         Err(fault) => found(Grade::Fail, "certificate", fault),
     });
     let client = membership.fingerprint().and_then(authority_client);
     let asked = match client {
-        Ok(client) => newer_registry(&client, &membership.authority, registry.version.saturating_sub(1)).await,
+        Ok(client) => newer_registry(&client, &membership.authority, registry.version, Patience::None).await,
         Err(fault) => Err(fault),
     };
     findings.push(match asked {

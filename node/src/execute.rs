@@ -24,6 +24,7 @@ use crate::fault::{Exit, Fault, Outcome, chain};
 use crate::intake::{dicom, fhir};
 use crate::moment::write_words;
 use crate::order::{Asker, Lines, Order};
+use crate::renew;
 
 /// Largest document imported, in bytes.
 pub const DOCUMENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -234,6 +235,7 @@ impl Executor {
                 peers.push(json!({
                     "name": name, "organisation": peer.org.as_str(), "reachable": peer.connected,
                     "why": peer.last_error.map(|error| error.to_string()), "rtt_ms": peer.rtt_ms,
+                    "version": peer.version.map(|version| version.0),
                 }));
             }
         }
@@ -245,28 +247,64 @@ impl Executor {
                 .len(),
             None => 0,
         };
-        let certificate = self
+        let now = self.trade.clock.now();
+        let facts = self
             .region
             .as_ref()
-            .map(|region| write_words(region.identity.load().facts().not_after));
+            .map(|region| region.identity.load().facts().clone());
+        let certificate = facts.as_ref().map(|facts| write_words(facts.not_after));
+        let left_hours = facts.as_ref().map(|facts| facts.not_after.since(now) / 3_600_000);
+        let skew = self.region.as_ref().map(|region| region.board.skew());
+        let mut needs_you: Vec<String> = facts.iter().filter_map(|facts| renew::outlook(facts, now)).collect();
+        needs_you.extend(self.region.iter().flat_map(|region| region.board.needs_you(now)));
+        let warnings: String = needs_you.iter().map(|words| format!("\n! {words}")).collect();
+        let left = left_hours.unwrap_or(0);
+        let (words, conduct) = self.conduct();
         let text = format!(
-            "{} - member of {} - registry {} - certificate to {}\nPeers {} of {} reachable   audit entries {}   patients waiting for publication {}",
+            "{} - member of {} - registry {} - certificate to {} ({} days {} hours left, renews itself)\nPeers {} of {} reachable   audit entries {}   patients waiting for publication {}   clock {:+} ms against {} member(s){warnings}{words}",
             self.trade.name,
             registry.region,
             registry.version,
             certificate.clone().unwrap_or_default(),
+            left / 24,
+            left % 24,
             reachable,
             peers.len(),
             self.trade.audit.size(),
             waiting,
+            skew.map_or(0, |skew| skew.median_ms),
+            skew.map_or(0, |skew| skew.members),
         );
         let value = json!({
             "name": self.trade.name, "organisation": self.trade.me.as_str(), "region": registry.region,
             "registry": registry.version, "certificate_until": certificate, "peers": peers,
             "audit_entries": self.trade.audit.size(), "publications_waiting": waiting,
+            "certificate_hours_left": left_hours, "needs_you": needs_you, "conduct": conduct,
+            "clock_off_ms": skew.map(|skew| skew.median_ms), "clock_members": skew.map(|skew| skew.members),
         });
         lines.data(text, value).await;
         Ok(Exit::Done)
+    }
+
+    /// What members did against the rules since the start: words, and the same for programs.
+    fn conduct(&self) -> (String, Vec<serde_json::Value>) {
+        let registry = self.trade.registry.borrow();
+        let counts = self.region.as_ref().map(|region| region.peers.ledger().counts());
+        let (mut words, mut values) = (String::new(), Vec::new());
+        for count in counts.unwrap_or_default() {
+            let member = registry.member(&count.org);
+            let name = member.map_or_else(|| count.org.to_string(), |member| member.name.clone());
+            let (offence, last) = (count.offence.word(), write_words(count.last));
+            words.push_str(&format!(
+                "\nAgainst the rules: {name}, {offence}, {} times, last {last}",
+                count.times
+            ));
+            values.push(json!({
+                "name": name, "organisation": count.org.as_str(), "offence": offence,
+                "times": count.times, "last": count.last.0,
+            }));
+        }
+        (words, values)
     }
 
     async fn import_document(

@@ -55,6 +55,11 @@ impl Home {
         self.identity().join("registry.cbor")
     }
 
+    /// Highest registry that was ever in force, beside the store.
+    pub fn registry_mark(&self) -> PathBuf {
+        self.root.join("data").join("registry.mark")
+    }
+
     /// Share of the token key, for a token authority.
     pub fn token_share(&self) -> PathBuf {
         self.root.join("secrets").join("token.share")

@@ -13,6 +13,7 @@ use hie_node_pki::pem;
 use hie_node_pki::x509;
 use hie_protocol::bytes::Bytes;
 use hie_protocol::cbor;
+use hie_protocol::charter::Handed;
 use hie_protocol::id::{ContentHash, OrgId, PublicKey};
 use hie_protocol::invitation::Invitation;
 use hie_protocol::registry::{REGISTRY_BYTES_MAX, Registry};
@@ -37,6 +38,17 @@ pub const ASK_AGAIN: Duration = Duration::from_secs(2);
 pub const EXCHANGE_DEADLINE: Duration = Duration::from_secs(40);
 /// Largest invitation file, in bytes.
 pub const INVITATION_BYTES_MAX: usize = 8192;
+
+/// Whether the authority may hold a question open until it has something newer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// It may.
+    Long,
+    /// It answers at once.
+    None,
+}
+
+const CLIENT_FAILED: &str = "Cannot make the client for the region authority.";
 
 /// What joining learnt, kept beside the identity.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -75,6 +87,17 @@ impl Membership {
     }
 }
 
+/// Reads organisation ids from the command line, in their order and once each.
+fn relays(texts: &[String]) -> Outcome<Vec<OrgId>> {
+    let mut relays = Vec::with_capacity(texts.len());
+    for text in texts {
+        relays.push(crate::authority::command::organisation(text)?);
+    }
+    relays.sort();
+    relays.dedup();
+    Ok(relays)
+}
+
 /// The configuration that the options of `hie init` say, as text that reads back without a fault.
 fn first_config(init: Init) -> Outcome<String> {
     let config = Config {
@@ -93,6 +116,9 @@ fn first_config(init: Init) -> Outcome<String> {
             control: init.control,
             bulk: init.bulk,
             host: init.host,
+            outbound_only: init.outbound_only,
+            relays: relays(&init.relays)?,
+            versions: None,
         },
     };
     let text = config.to_toml()?;
@@ -192,8 +218,9 @@ pub async fn join(home: &Home, join: Join, output: &Output) -> Outcome<Exit> {
     let enrol = EnrolRequest {
         secret: Bytes(invitation.secret().to_vec()),
         csr: Bytes(request),
-        control: Some(address(&config.peers, config.peers.control)),
-        bulk: Some(address(&config.peers, config.peers.bulk)),
+        control: dialled(&config.peers, config.peers.control),
+        bulk: dialled(&config.peers, config.peers.bulk),
+        relays: config.peers.relays.clone(),
     };
     let client = authority_client(*invitation.root_fingerprint())?;
     let admission = wait_for_admission(&client, &invitation, &enrol, join.wait, output).await?;
@@ -214,11 +241,11 @@ pub async fn join(home: &Home, join: Join, output: &Output) -> Outcome<Exit> {
     Ok(Exit::Done)
 }
 
-fn address(peers: &PeersSection, listen: std::net::SocketAddr) -> String {
-    peers
-        .host
-        .as_ref()
-        .map_or_else(|| listen.to_string(), |host| format!("{host}:{}", listen.port()))
+/// Where others dial this node; nowhere when it only dials out itself.
+fn dialled(peers: &PeersSection, listen: std::net::SocketAddr) -> Option<String> {
+    let host = peers.host.as_ref();
+    let address = host.map_or_else(|| listen.to_string(), |host| format!("{host}:{}", listen.port()));
+    (!peers.outbound_only).then_some(address)
 }
 
 fn read_invitation(text: &str) -> Outcome<Invitation> {
@@ -254,23 +281,27 @@ fn read_invitation(text: &str) -> Outcome<Invitation> {
 
 /// A client for the authority: TLS 1.3, chain to the root with that fingerprint.
 pub fn authority_client(root: [u8; 32]) -> Outcome<reqwest::Client> {
-    let what = "Cannot make the client for the region authority.";
     let config = tls::enrolment_client(root, Arc::new(clock::System)).map_err(Fault::because(
         Exit::Failed,
-        what,
+        CLIENT_FAILED,
         "Report this.",
     ))?;
+    authority_caller(config)
+}
+
+/// A client for the authority over a TLS configuration.
+pub(crate) fn authority_caller(config: Arc<rustls::ClientConfig>) -> Outcome<reqwest::Client> {
     reqwest::Client::builder()
         .tls_backend_preconfigured(Arc::unwrap_or_clone(config))
         .timeout(EXCHANGE_DEADLINE)
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .build()
-        .map_err(Fault::because(Exit::Failed, what, "Report this."))
+        .map_err(Fault::because(Exit::Failed, CLIENT_FAILED, "Report this."))
 }
 
 /// Body of an answer, bounded.
-async fn body(mut answer: reqwest::Response) -> Outcome<Vec<u8>> {
+pub(crate) async fn body(mut answer: reqwest::Response) -> Outcome<Vec<u8>> {
     let what = "The region authority's answer could not be read.";
     let mut bytes = Vec::new();
     while let Some(chunk) = answer
@@ -440,16 +471,30 @@ fn store(home: &Home, admission: &Admission, invitation: &Invitation, organisati
     Ok(())
 }
 
-/// Asks the authority for a registry newer than `have`; none after its patience.
-pub async fn newer_registry(client: &reqwest::Client, authority: &str, have: u64) -> Outcome<Option<Vec<u8>>> {
-    let url = format!("https://{authority}/hie/registry?have={have}");
+/// Asks the authority for a registry newer than `have`, with its approvals: none after its patience, or at once.
+pub async fn newer_registry(
+    client: &reqwest::Client,
+    authority: &str,
+    have: u64,
+    patience: Patience,
+) -> Outcome<Option<Handed>> {
+    let now = patience == Patience::None;
+    let url = format!("https://{authority}/hie/registry?have={have}&approvals=true&now={now}");
     let answer = client.get(url).send().await.map_err(Fault::because(
         Exit::Unreachable,
         "The region authority could not be reached.",
         "It is asked again by itself.",
     ))?;
     match answer.status().as_u16() {
-        200 => Ok(Some(body(answer).await?)),
+        200 => {
+            let bytes = body(answer).await?;
+            let handed = cbor::decode(&bytes, ANSWER_BYTES_MAX).map_err(Fault::because(
+                Exit::Refused,
+                "The region authority's answer is malformed.",
+                "Ask the region office.",
+            ))?;
+            Ok(Some(handed))
+        }
         204 => Ok(None),
         status => Err(Fault::new(
             Exit::Unreachable,

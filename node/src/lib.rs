@@ -3,6 +3,7 @@
 pub mod alarm;
 pub mod assemble;
 pub mod authority;
+pub mod board;
 pub mod cli;
 pub mod clock;
 pub mod command;
@@ -18,6 +19,8 @@ pub mod intake;
 pub mod join;
 pub mod moment;
 pub mod order;
+pub mod registry;
+pub mod renew;
 pub mod run;
 pub mod socket;
 pub mod summary;

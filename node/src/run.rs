@@ -100,6 +100,8 @@ pub async fn serve_until(home: &Home, output: &Output, stop: impl Future<Output 
         listener,
         driver,
     } = running;
+    // Members are answered, and the registry is compared with theirs, before anybody here is served.
+    let (work, failed) = workers::start(home, &trade, &region, &membership, inbound, driver).await?;
     note(&trade, EventKind::Started, "the node started").await?;
     let ports = ports(&trade, &region, &membership);
     let executor = Executor::new(trade.clone(), Some(region.clone()), Some(ports.records_desk));
@@ -126,7 +128,6 @@ pub async fn serve_until(home: &Home, output: &Output, stop: impl Future<Output 
         let executor = executor.clone();
         async move { executor.execute(order, lines).await }
     })?;
-    let (work, failed) = workers::start(home, &trade, &region, &membership, inbound, driver)?;
     output.data(
         format!("{} serves {base}   member of {}", trade.name, membership.region),
         &json!({ "serving": base, "organisation": trade.me.as_str(), "region": membership.region }),
@@ -140,7 +141,7 @@ pub async fn serve_until(home: &Home, output: &Output, stop: impl Future<Output 
     if let Err(error) = web.ended().await {
         tracing::warn!(why = %chain(&error), "the web server ended badly");
     }
-    listener.shutdown();
+    drop(listener);
     region.peers.shutdown().await;
     // The index thread ends with its last command; what it had not synced was never acknowledged.
     let _ended = region.index.stop();

@@ -1,10 +1,11 @@
 //! The exchange's ports over the real channels: requests by control channel, frames by bulk lane.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use futures::stream::{self, BoxStream};
-use futures::{FutureExt as _, StreamExt as _};
+use futures::stream;
+use futures::{FutureExt as _, Stream, StreamExt as _};
 use hie_node_core::exchange::lane::{Frame, Frames, Lane, Lanes};
 use hie_node_core::locator::driver::{Wire, WireFailure};
 use hie_node_core::locator::tokens::RegistryView;
@@ -12,6 +13,7 @@ use hie_node_peer::failure::PeerFailure;
 use hie_node_peer::handle::Peers;
 use hie_node_peer::lane::client::{Lane as LaneClient, LaneStream};
 use hie_node_peer::lane::{FRAMES_AHEAD_MAX, LaneFrame, LaneReply, LaneServer};
+use hie_node_peer::ledger::{Ledger, Offence};
 use hie_protocol::id::{NodeKey, OrgId};
 use hie_protocol::message::{Request, Response};
 use hie_protocol::refusal::Refusal;
@@ -27,9 +29,11 @@ fn failure(failure: &PeerFailure) -> WireFailure {
     match failure {
         PeerFailure::TimedOut => WireFailure::TimedOut,
         PeerFailure::Misbehaved(_) | PeerFailure::TooLarge => WireFailure::Misbehaved,
-        PeerFailure::Unreachable { .. } | PeerFailure::Refused(_) | PeerFailure::Closed | PeerFailure::Crowded => {
-            WireFailure::Unreachable
-        }
+        PeerFailure::Unreachable { .. }
+        | PeerFailure::Refused(_)
+        | PeerFailure::Closed
+        | PeerFailure::Version
+        | PeerFailure::Crowded => WireFailure::Unreachable,
     }
 }
 
@@ -60,10 +64,10 @@ impl Wire for WirePort {
     fn send(&self, org: OrgId, request: Request) -> BoxFuture<'static, Result<Response, WireFailure>> {
         let (peers, nodes) = (self.peers.clone(), nodes(&self.registry, &org));
         async move {
-            let frame = request.encode().map_err(|_| WireFailure::Misbehaved)?;
+            let (frame, since) = (request.encode().map_err(|_| WireFailure::Misbehaved)?, request.since());
             let mut last = WireFailure::Unreachable;
-            for node in nodes {
-                match peers.request(node, frame.clone(), REQUEST_DEADLINE).await {
+            for node in peers.preferred(nodes) {
+                match peers.request_since(node, frame.clone(), since, REQUEST_DEADLINE).await {
                     Ok(bytes) => return Response::decode(&bytes).map_err(|_| WireFailure::Misbehaved),
                     Err(error) => {
                         tracing::debug!(%org, %error, "request failed");
@@ -80,14 +84,15 @@ impl Wire for WirePort {
 /// Asks to organisations over the bulk lane.
 pub struct LanesPort {
     lane: LaneClient,
+    peers: Peers,
     registry: RegistryView,
 }
 
 impl LanesPort {
     /// Over the bulk lane.
     #[must_use]
-    pub const fn new(lane: LaneClient, registry: RegistryView) -> Self {
-        Self { lane, registry }
+    pub const fn new(lane: LaneClient, peers: Peers, registry: RegistryView) -> Self {
+        Self { lane, peers, registry }
     }
 }
 
@@ -114,7 +119,8 @@ fn frames(lane: LaneStream) -> Frames {
 
 impl Lanes for LanesPort {
     fn ask(&self, org: OrgId, ask: Ask) -> BoxFuture<'static, Result<Frames, WireFailure>> {
-        let (lane, nodes) = (self.lane.clone(), nodes(&self.registry, &org));
+        let nodes = self.peers.preferred(nodes(&self.registry, &org));
+        let lane = self.lane.clone();
         async move {
             let mut last = WireFailure::Unreachable;
             for node in nodes {
@@ -133,12 +139,28 @@ impl Lanes for LanesPort {
 }
 
 /// Serves asks of other nodes.
-pub struct LanePort(pub Lane);
+pub struct LanePort {
+    lane: Lane,
+    ledger: Ledger,
+}
+
+impl LanePort {
+    /// Over the custodian's side; tickets that do not hold are counted.
+    #[must_use]
+    pub const fn new(lane: Lane, ledger: Ledger) -> Self {
+        Self { lane, ledger }
+    }
+}
 
 impl LaneServer for LanePort {
-    fn ask(&self, from: NodeKey, _org: OrgId, ask: Ask) -> BoxFuture<'_, Result<LaneReply, Refusal>> {
-        let answer = self.0.serve(from, ask);
+    fn ask(&self, from: NodeKey, org: OrgId, ask: Ask) -> BoxFuture<'_, Result<LaneReply, Refusal>> {
+        let (mut answer, ledger) = (self.lane.serve(from, ask).peekable(), self.ledger.clone());
         async move {
+            // Nothing here at once: the ticket is unknown, over, or another node's.
+            if let Some(Frame::Refused(Refusal::NothingHere)) = Pin::new(&mut answer).peek().await {
+                tracing::warn!(node = %from, %org, "an ask with a ticket that does not hold");
+                ledger.count(&org, Offence::Ticket, crate::clock::now());
+            }
             let (sender, receiver) = mpsc::channel(FRAMES_AHEAD_MAX);
             tokio::spawn(forward(answer, sender));
             Ok(receiver)
@@ -148,7 +170,7 @@ impl LaneServer for LanePort {
 }
 
 /// Passes frames on with back-pressure, until the reader has gone.
-async fn forward(answer: BoxStream<'static, Frame>, to: mpsc::Sender<LaneFrame>) {
+async fn forward(answer: impl Stream<Item = Frame> + Unpin, to: mpsc::Sender<LaneFrame>) {
     // What one read of the content store gave goes on together, so that the connection is woken once for it.
     let mut answer = answer.ready_chunks(FRAMES_AHEAD_MAX);
     while let Some(frames) = answer.next().await {

@@ -6,29 +6,28 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hie_node_core::audit::log::is_fatal;
 use hie_node_core::locator::driver::IndexError;
-use hie_node_core::ports::blocking;
+use hie_node_core::ports::{SigningGate as _, blocking};
 use hie_node_peer::handle::InboundRequest;
-use hie_node_pki::membership::Membership as MemberCertificates;
-use hie_protocol::bytes::Bytes;
-use hie_protocol::id::OrgId;
+use hie_protocol::id::{NodeKey, OrgId};
 use hie_protocol::message::{Request, Response};
-use hie_protocol::refusal::Refusal;
-use hie_protocol::registry::Registry;
-use hie_protocol::version::negotiate;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::assemble::{Region, Trade};
+use crate::clock::Skew;
 use crate::fault::{Outcome, chain};
-use crate::home::{Home, write_private};
-use crate::join::{Membership, authority_client, newer_registry, root_public};
+use crate::home::Home;
+use crate::join::Membership;
+use crate::registry::{self, Keeper};
+use crate::renew;
 
-/// Requests of other nodes handled at the same time.
-pub const INBOUND_MAX: usize = 256;
+mod conduct;
+mod inbound;
+
 /// Longest time between two checkpoints of the audit log.
 pub const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 /// Longest time between two rounds of publication.
@@ -39,8 +38,13 @@ pub const PUBLISH_AGAIN: Duration = Duration::from_secs(2);
 pub const INDEX_END: Duration = Duration::from_secs(5);
 /// How often channels are looked at.
 pub const LINKS_EVERY: Duration = Duration::from_millis(500);
-/// Pause after the authority could not be reached.
-pub const REGISTRY_AGAIN: Duration = Duration::from_secs(5);
+
+/// How often the clock is compared with those of other members.
+pub const CLOCKS_EVERY: Duration = Duration::from_secs(30);
+/// Most nodes whose clocks are asked at a time.
+pub const CLOCKS_MAX: usize = 16;
+/// How long after the start a member that was never reached is not yet taken for unreachable.
+pub const LINKS_START: Duration = Duration::from_secs(3);
 
 /// The workers of a node.
 pub struct Workers {
@@ -60,29 +64,29 @@ impl Workers {
 }
 
 /// Starts the workers; the future resolves when one of them failed for good, with the reason.
-pub fn start(
+pub async fn start(
     home: &Home,
     trade: &Trade,
     region: &Region,
     membership: &Membership,
-    inbound: mpsc::Receiver<InboundRequest>,
+    requests: mpsc::Receiver<InboundRequest>,
     driver: JoinHandle<Result<(), IndexError>>,
 ) -> Outcome<(Workers, impl Future<Output = String> + use<>)> {
     let (fail, failed) = mpsc::channel::<String>(8);
     let mut tasks = JoinSet::new();
-    let keeper = Arc::new(Keeper {
-        home: home.clone(),
-        trade: trade.clone(),
-        region: region.clone(),
-        root: membership.fingerprint()?,
-        authority: membership.authority.clone(),
-        taking: tokio::sync::Mutex::new(()),
-    });
-    tasks.spawn(answer(Arc::clone(&keeper), inbound));
+    let keeper = Arc::new(Keeper::new(home, trade, region, membership)?);
+    tasks.spawn(inbound::answer(Arc::clone(&keeper), requests));
+    tasks.spawn(conduct::report(trade.clone(), region.clone()));
+    // Members are answered about the registry from here on; nobody else before it has been compared.
+    keeper.compare().await?;
+    keeper.open();
+    tasks.spawn(renew::worker(renew::Renewer::new(home, trade, region, membership)?));
     tasks.spawn(publish(region.clone(), fail.clone()));
     tasks.spawn(checkpoint(trade.clone(), fail.clone()));
     tasks.spawn(links(region.clone()));
-    tasks.spawn(follow_registry(keeper));
+    tasks.spawn(clocks(region.clone(), trade.clone()));
+    tasks.spawn(registry::follow(Arc::clone(&keeper)));
+    tasks.spawn(registry::pull(keeper));
     // Empty words: the index ended in order.
     let (ended, index) = watch::channel(None);
     std::thread::spawn(move || {
@@ -118,160 +122,14 @@ async fn index_failed(ended: &mut watch::Receiver<Option<String>>) -> String {
     }
 }
 
-/// Takes newer registries, from the authority and from members.
-struct Keeper {
-    home: Home,
-    trade: Trade,
-    region: Region,
-    root: [u8; 32],
-    authority: String,
-    taking: tokio::sync::Mutex<()>,
-}
-
-impl Keeper {
-    /// Takes a signed registry if it is newer: durable first, then certificates, then the index and everybody else.
-    async fn take(&self, signed: &[u8]) -> Result<bool, String> {
-        let _one_at_a_time = self.taking.lock().await;
-        let held = Arc::clone(&self.trade.registry.borrow());
-        let root = root_public(&held.root).map_err(|fault| fault.what)?;
-        let registry = Registry::verify(signed, root, Some(held.version)).map_err(|error| chain(&error))?;
-        if registry.version <= held.version {
-            return Ok(false);
-        }
-        if registry.root != held.root {
-            return Err("the root certificate differs from the one that was joined".to_owned());
-        }
-        let members = MemberCertificates::from_registry(&registry).map_err(|error| chain(&error))?;
-        let (path, bytes) = (self.home.registry(), signed.to_vec());
-        let written = blocking(move || write_private(&path, &bytes)).await;
-        written.map_err(|error| format!("the registry cannot be stored: {error}"))?;
-        let cut = self.region.peers.update(members).await;
-        for (node, why) in cut {
-            tracing::warn!(%node, %why, "channel cut");
-        }
-        tracing::info!(
-            version = registry.version,
-            members = registry.members.len(),
-            "registry taken"
-        );
-        self.region.announce.send_replace(Arc::new(registry.clone()));
-        self.region.index.registry(registry).map_err(|error| chain(&error))?;
-        self.region.publisher.wake();
-        Ok(true)
-    }
-
-    /// Hands a newer registry on to the other members.
-    async fn pass_on(&self, signed: Vec<u8>) {
-        let registry = Arc::clone(&self.trade.registry.borrow());
-        let nodes = registry
-            .active()
-            .filter(|member| member.org != self.trade.me)
-            .flat_map(|member| member.nodes.iter());
-        for node in nodes {
-            let Ok(frame) = (Request::RegistryPush {
-                signed: Bytes(signed.clone()),
-            })
-            .encode() else {
-                return;
-            };
-            let (peers, key) = (self.region.peers.clone(), node.key);
-            tokio::spawn(async move {
-                // Who cannot be reached asks for it later.
-                let _unreached = peers.request(key, frame, crate::wire::REQUEST_DEADLINE).await;
-            });
-        }
-    }
-}
-
-async fn follow_registry(keeper: Arc<Keeper>) {
-    let client = match authority_client(keeper.root) {
-        Ok(client) => client,
-        Err(fault) => {
-            tracing::error!(what = %fault.what, why = %fault.why, "the registry is not followed");
-            return;
-        }
-    };
-    loop {
-        let have = keeper.trade.registry.borrow().version;
-        match newer_registry(&client, &keeper.authority, have).await {
-            Ok(Some(signed)) => match keeper.take(&signed).await {
-                Ok(true) => keeper.pass_on(signed).await,
-                Ok(false) => tokio::time::sleep(REGISTRY_AGAIN).await,
-                Err(why) => {
-                    tracing::error!(%why, "a registry was refused");
-                    tokio::time::sleep(REGISTRY_AGAIN).await;
-                }
-            },
-            Ok(None) => {}
-            Err(fault) => {
-                tracing::debug!(why = %fault.why, "the authority does not answer");
-                tokio::time::sleep(REGISTRY_AGAIN).await;
-            }
-        }
-    }
-}
-
-/// Answers other nodes.
-async fn answer(keeper: Arc<Keeper>, mut inbound: mpsc::Receiver<InboundRequest>) {
-    let slots = Arc::new(Semaphore::new(INBOUND_MAX));
-    while let Some(request) = inbound.recv().await {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-            return;
-        };
-        let keeper = Arc::clone(&keeper);
-        tokio::spawn(async move {
-            let response = respond(&keeper, &request).await;
-            match response.encode() {
-                Ok(frame) => {
-                    let _gone = request.reply.send(frame);
-                }
-                Err(error) => tracing::error!(%error, "an answer cannot be encoded"),
-            }
-            drop(slot);
-        });
-    }
-}
-
-async fn respond(keeper: &Keeper, inbound: &InboundRequest) -> Response {
-    let request = match Request::decode(&inbound.frame) {
-        Ok(request) => request,
-        Err(error) => {
-            tracing::warn!(org = %inbound.org, %error, "a malformed request");
-            return Response::Refused(Refusal::Malformed);
-        }
-    };
-    let held = Arc::clone(&keeper.trade.registry.borrow());
-    match request {
-        Request::Hello { versions, .. } => match negotiate(&versions) {
-            Some(version) => Response::Hello {
-                version,
-                registry: held.version,
-                clock: keeper.trade.clock.now(),
-            },
-            None => Response::Refused(Refusal::Version),
-        },
-        Request::Registry { have } => {
-            let signed = if held.version > have {
-                std::fs::read(keeper.home.registry()).ok().map(Bytes)
-            } else {
-                None
-            };
-            Response::Registry { signed }
-        }
-        Request::RegistryPush { signed } => match keeper.take(&signed.0).await {
-            Ok(_) => Response::Taken,
-            Err(why) => {
-                tracing::warn!(org = %inbound.org, %why, "a registry was refused");
-                Response::Refused(Refusal::Malformed)
-            }
-        },
-        other => keeper.region.server.answer(inbound.from, other).await,
-    }
-}
-
 /// Publishes what changed.
 async fn publish(region: Region, fail: mpsc::Sender<String>) {
     loop {
+        if region.board.off_ms().is_some() {
+            tracing::error!("nothing is published while this node's clock is off; set it by NTP");
+            tokio::time::sleep(PUBLISH_EVERY).await;
+            continue;
+        }
         let pause = match region.publisher.round().await {
             Ok((_, None)) => PUBLISH_EVERY,
             Ok((_, Some(error))) => {
@@ -306,17 +164,75 @@ async fn checkpoint(trade: Trade, fail: mpsc::Sender<String>) {
     }
 }
 
-/// Tells the index which organisations have a channel.
+/// Compares this node's clock with those of the connected members.
+async fn clocks(region: Region, trade: Trade) {
+    let mut every = tokio::time::interval(CLOCKS_EVERY);
+    let mut warned = false;
+    loop {
+        every.tick().await;
+        let up = region.peers.status().await.into_iter().filter(|peer| peer.connected);
+        let asked = up.take(CLOCKS_MAX).map(|peer| {
+            let (region, trade) = (region.clone(), trade.clone());
+            async move { Some((peer.org, clock_difference(&region, &trade, peer.node).await?)) }
+        });
+        let heard = futures::future::join_all(asked).await;
+        // One difference for each member, however many nodes it has.
+        let by_member: BTreeMap<OrgId, i64> = heard.into_iter().flatten().collect();
+        let skew = Skew::of(by_member.into_values().collect());
+        region.board.set_skew(skew);
+        if let Some(words) = skew.words() {
+            tracing::warn!(difference_ms = skew.median_ms, members = skew.members, "{words}");
+            warned = true;
+        } else if warned {
+            tracing::info!(difference_ms = skew.median_ms, "the clock of this node is right again");
+            warned = false;
+        }
+    }
+}
+
+/// Their clock less this one, in milliseconds, half of the round trip allowed for.
+async fn clock_difference(region: &Region, trade: &Trade, node: NodeKey) -> Option<i64> {
+    let sent = trade.clock.now();
+    let hello = Request::Hello {
+        versions: region.peers.versions().to_vec(),
+        registry: trade.registry.borrow().version,
+        clock: sent,
+    };
+    let frame = hello.encode().ok()?;
+    let answer = region
+        .peers
+        .request(node, frame, crate::wire::REQUEST_DEADLINE)
+        .await
+        .ok()?;
+    let Response::Hello { clock, .. } = Response::decode(&answer).ok()? else {
+        return None;
+    };
+    let middle = sent.plus(trade.clock.now().since(sent) / 2);
+    let (theirs, mine) = (i64::try_from(clock.0).ok()?, i64::try_from(middle.0).ok()?);
+    Some(theirs.saturating_sub(mine))
+}
+
+/// Tells the index which organisations can be talked to: a channel is up, and the member shows signs of life.
 async fn links(region: Region) {
     let mut known: BTreeMap<OrgId, bool> = BTreeMap::new();
     let mut every = tokio::time::interval(LINKS_EVERY);
+    let mut absent = region.attention.absent();
+    let started = Instant::now();
     loop {
-        every.tick().await;
+        tokio::select! {
+            _ = every.tick() => {}
+            Ok(()) = absent.changed() => {}
+        }
+        let without_life = Arc::clone(&absent.borrow_and_update());
         let mut now: BTreeMap<OrgId, bool> = BTreeMap::new();
         for peer in region.peers.status().await {
+            let connected = peer.connected && !without_life.contains(&peer.org);
             let up = now.entry(peer.org).or_default();
-            *up = *up || peer.connected;
+            *up = *up || connected;
         }
+        // Who was not up yet may still be dialled for the first time.
+        let starting = started.elapsed() < LINKS_START;
+        now.retain(|org, up| *up || known.contains_key(org) || !starting);
         for (org, up) in &now {
             if known.get(org) != Some(up) {
                 tracing::info!(%org, up, "channel");

@@ -199,6 +199,10 @@ byte_id!(
     IndexKey, 32
 );
 byte_id!(
+    /// Which versions of records a set holds, whatever their order: a sum of SHA-256 values modulo 2^256.
+    SetHash, 32
+);
+byte_id!(
     /// A random name of one index record of one owner. Tokens of one patient get different handles.
     RecordHandle, 16
 );

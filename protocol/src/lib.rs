@@ -5,8 +5,10 @@
 
 pub mod bytes;
 pub mod cbor;
+pub mod charter;
 pub mod checkpoint;
 pub mod claim;
+pub mod digest;
 pub mod id;
 pub mod invitation;
 pub mod merkle;

@@ -10,22 +10,38 @@ use serde::{Deserialize, Serialize};
 
 use crate::bytes::Bytes;
 use crate::cbor::{self, FRAME_BYTES_MAX, FrameError};
+use crate::charter::APPROVALS_MAX;
 use crate::id::{
-    ConsentEpoch, ContentHash, Correlation, DocumentId, IndexKey, Millis, OrgId, PublicKey, RecordHandle, Ticket,
-    TreeHash,
+    ConsentEpoch, ContentHash, Correlation, DocumentId, IndexKey, Millis, OrgId, PublicKey, RecordHandle, Sequence,
+    SetHash, Ticket, TreeHash,
 };
+use crate::oprf::{EVALUATE_BATCH_MAX, SHARES_MAX};
 use crate::record::{ImagingSummary, SignedRecord};
 use crate::refusal::Refusal;
 use crate::sign::DOMAIN_RECEIPT;
-use crate::version::ProtocolVersion;
+use crate::version::{ProtocolVersion, V1, V2, VERSIONS_MAX};
 use crate::vocabulary::{Confidentiality, DocumentClass, Purpose, Sensitivity};
 
 /// Most records in one store message.
-pub const STORE_RECORDS_MAX: usize = 64;
+pub const STORE_RECORDS_MAX: usize = 256;
+/// Most records in one store message to a member that speaks version 1.
+pub const STORE_RECORDS_V1_MAX: usize = 64;
 /// Most keys in one lookup.
 pub const LOOKUP_KEYS_MAX: usize = 64;
 /// Most records in one answer to a lookup.
 pub const FOUND_RECORDS_MAX: usize = 256;
+/// Most organisations in each list of a beat.
+pub const BEAT_ORGS_MAX: usize = 1024;
+/// Most ranges in one comparison, and in one split of a range.
+pub const COMPARE_RANGES_MAX: usize = 64;
+/// Most entries in one answer to a comparison, over all its ranges.
+pub const COMPARED_ENTRIES_MAX: usize = 4096;
+/// Most records in one page of a pull.
+pub const PULLED_RECORDS_MAX: usize = 1024;
+/// Most signed digests in one page of a pull.
+pub const PULLED_DIGESTS_MAX: usize = 256;
+/// Most blinded elements in one request to an authority that speaks version 1.
+pub const EVALUATE_BATCH_V1_MAX: usize = 64;
 /// Most documents in one answer to `open`.
 pub const GRANTS_MAX: usize = 512;
 
@@ -51,6 +67,9 @@ pub enum Request {
     RegistryPush {
         /// Signed registry.
         signed: Bytes,
+        /// Officers' approvals of its charter; from version 2.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        approvals: Vec<Bytes>,
     },
     /// A datagram of the index.
     Index(IndexMessage),
@@ -62,6 +81,16 @@ pub enum Request {
         epoch: u32,
         /// Blinded elements.
         blinded: Vec<PublicKey>,
+        /// Index of the share that is meant, while the key has two sharings; from version 2.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        share: Option<u16>,
+    },
+    /// A seat asks a dealer for its part of a resharing; from version 2.
+    Reshare {
+        /// Key epoch.
+        epoch: u32,
+        /// Generation of the resharing in the registry.
+        generation: u32,
     },
     /// Asks a custodian to open a patient's record.
     Open(Box<Open>),
@@ -84,6 +113,9 @@ pub enum Response {
     Registry {
         /// Signed registry.
         signed: Option<Bytes>,
+        /// Officers' approvals of its charter; from version 2.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        approvals: Vec<Bytes>,
     },
     /// The datagram was taken in.
     Taken,
@@ -98,6 +130,13 @@ pub enum Response {
     },
     /// Answer to `Open`.
     Opened(Box<Opened>),
+    /// A dealer's part for the seat that asked; from version 2.
+    Reshared {
+        /// Commitments to the coefficients of the dealer's polynomial.
+        commitments: Vec<PublicKey>,
+        /// Value of the polynomial at the seat: a scalar, 32 bytes.
+        share: SecretBytes,
+    },
     /// A refusal.
     Refused(Refusal),
 }
@@ -142,6 +181,72 @@ pub enum IndexMessage {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<Cursor>,
     },
+    /// What a member says of itself to every other member, again and again; from version 2.
+    Beat {
+        /// Grows with every beat of the sender, across restarts.
+        beat: u64,
+        /// As owner: holders that have not confirmed everything that the sender has acknowledged to its callers.
+        behind: Vec<OrgId>,
+        /// As holder: owners whose last beat heard here names the sender as behind.
+        lacking: Vec<OrgId>,
+        /// The last beat heard of each member, in the order of their ids.
+        seen: Vec<Seen>,
+    },
+    /// The owner describes its records placed at the holder, range by range; from version 2.
+    Compare {
+        /// Question id of the owner.
+        id: u64,
+        /// Registry version under which the records are placed.
+        version: u64,
+        /// At most [`COMPARE_RANGES_MAX`].
+        ranges: Vec<RangeDigest>,
+    },
+    /// What the holder has of the owner's records in each range; from version 2.
+    Compared {
+        /// Question id.
+        id: u64,
+        /// One for each range, in order; none at all when the holder's registry has another version.
+        ranges: Vec<Comparison>,
+    },
+    /// The owner hands a holder its signed digest of what the holder confirmed; from version 2.
+    Digest {
+        /// A signed [`crate::digest::ShardDigest`].
+        signed: Bytes,
+    },
+    /// A holder asks another for the records that both are to hold; from version 2.
+    Pull {
+        /// Question id of the sender.
+        id: u64,
+        /// Registry version under which the records are placed.
+        version: u64,
+        /// Go on behind this record.
+        after: Option<Place>,
+    },
+    /// A page of what the holder has of the records placed at the asker; from version 2.
+    Pulled {
+        /// Question id.
+        id: u64,
+        /// In the order of [`Place`], at most [`PULLED_RECORDS_MAX`].
+        records: Vec<SignedRecord>,
+        /// Where to go on; none behind the last page.
+        next: Option<Place>,
+        /// Whether the sender holds everything under the keys of this page.
+        whole: bool,
+        /// Digests that owners signed for the sender and for the asker, with the first page.
+        digests: Vec<Bytes>,
+    },
+}
+
+impl IndexMessage {
+    /// The lowest protocol version whose speakers understand this message.
+    #[must_use]
+    pub fn since(&self) -> ProtocolVersion {
+        match self {
+            Self::Stored { .. } | Self::Lookup { after: None, .. } | Self::Found { next: None, .. } => V1,
+            Self::Store { records, .. } if records.len() <= STORE_RECORDS_V1_MAX => V1,
+            _ => V2,
+        }
+    }
 }
 
 /// A place among the records of one key.
@@ -151,6 +256,64 @@ pub struct Cursor {
     pub owner: OrgId,
     /// Handle.
     pub handle: RecordHandle,
+}
+
+/// A place among all records of a holder: ordered by key, then handle, then owner.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// Index key.
+    pub key: IndexKey,
+    /// Handle.
+    pub handle: RecordHandle,
+    /// Owner.
+    pub owner: OrgId,
+}
+
+/// The last beat heard of a member.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// The member.
+    pub org: OrgId,
+    /// Its beat.
+    pub beat: u64,
+}
+
+/// One owner's records whose index keys lie in a range, in short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RangeDigest {
+    /// First index key of the range.
+    pub from: IndexKey,
+    /// Last index key of the range, included.
+    pub to: IndexKey,
+    /// How many records.
+    pub count: u64,
+    /// Which versions: the [`crate::digest::VersionSum`] of all.
+    pub hash: SetHash,
+}
+
+/// What a holder says of one range.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Comparison {
+    /// It has exactly these versions.
+    Same,
+    /// It differs; here are the parts of the range as the holder has them, in order and without gaps.
+    Split(Vec<RangeDigest>),
+    /// It differs; here is everything that the holder has of the owner in the range.
+    Entries(Vec<RecordVersion>),
+    /// Too much was asked at once: ask for this range again.
+    Later,
+}
+
+/// A version of a record of a known owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct RecordVersion {
+    /// Index key.
+    pub key: IndexKey,
+    /// Handle.
+    pub handle: RecordHandle,
+    /// Sequence.
+    pub sequence: Sequence,
 }
 
 /// What became of one record at a holder.
@@ -366,6 +529,17 @@ impl Receipt {
     }
 }
 
+/// Bytes that are wiped when dropped and that `Debug` does not show.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct SecretBytes(#[serde(with = "crate::bytes")] pub Vec<u8>);
+
+impl Drop for SecretBytes {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.0);
+    }
+}
+
 /// Largest number of entries that any list of a message may have, checked after decoding.
 trait Limits {
     fn within_limits(&self) -> bool;
@@ -374,11 +548,12 @@ trait Limits {
 impl Limits for Request {
     fn within_limits(&self) -> bool {
         match self {
-            Self::Hello { versions, .. } => versions.len() <= 16,
+            Self::Hello { versions, .. } => versions.len() <= VERSIONS_MAX,
             Self::Index(message) => message.within_limits(),
-            Self::Evaluate { blinded, .. } => blinded.len() <= 64,
+            Self::Evaluate { blinded, .. } => blinded.len() <= EVALUATE_BATCH_MAX,
             Self::Open(open) => open.handles.len() <= 64 && open.documents.len() <= GRANTS_MAX,
-            Self::Registry { .. } | Self::RegistryPush { .. } => true,
+            Self::RegistryPush { approvals, .. } => approvals.len() <= APPROVALS_MAX,
+            Self::Registry { .. } | Self::Reshare { .. } => true,
         }
     }
 }
@@ -392,6 +567,27 @@ impl Limits for IndexMessage {
             Self::Found { records, .. } => {
                 records.len() <= LOOKUP_KEYS_MAX && records.iter().map(Vec::len).sum::<usize>() <= FOUND_RECORDS_MAX
             }
+            Self::Beat {
+                behind, lacking, seen, ..
+            } => [behind.len(), lacking.len(), seen.len()]
+                .iter()
+                .all(|len| *len <= BEAT_ORGS_MAX),
+            Self::Compare { ranges, .. } => ranges.len() <= COMPARE_RANGES_MAX,
+            Self::Compared { ranges, .. } => {
+                let entries = |range: &Comparison| match range {
+                    Comparison::Entries(entries) => entries.len(),
+                    Comparison::Split(_) | Comparison::Same | Comparison::Later => 0,
+                };
+                let splits =
+                    |range: &Comparison| !matches!(range, Comparison::Split(parts) if parts.len() > COMPARE_RANGES_MAX);
+                ranges.len() <= COMPARE_RANGES_MAX
+                    && ranges.iter().all(splits)
+                    && ranges.iter().map(entries).sum::<usize>() <= COMPARED_ENTRIES_MAX
+            }
+            Self::Digest { .. } | Self::Pull { .. } => true,
+            Self::Pulled { records, digests, .. } => {
+                records.len() <= PULLED_RECORDS_MAX && digests.len() <= PULLED_DIGESTS_MAX
+            }
         }
     }
 }
@@ -399,8 +595,12 @@ impl Limits for IndexMessage {
 impl Limits for Response {
     fn within_limits(&self) -> bool {
         match self {
-            Self::Evaluated { elements, .. } => elements.len() <= 64,
+            Self::Evaluated { elements, .. } => elements.len() <= EVALUATE_BATCH_MAX,
             Self::Opened(opened) => opened.grants.len() <= GRANTS_MAX,
+            Self::Registry { approvals, .. } => approvals.len() <= APPROVALS_MAX,
+            Self::Reshared { commitments, share } => {
+                commitments.len() <= usize::from(SHARES_MAX) && share.0.len() == 32
+            }
             _ => true,
         }
     }
@@ -415,6 +615,25 @@ impl Request {
     /// Reads a frame and checks every list against its limit. Errors: [`FrameError`].
     pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
         limited(bytes)
+    }
+}
+
+impl Request {
+    /// The first version that knows this message: it goes to no node that speaks an older one.
+    #[must_use]
+    pub fn since(&self) -> ProtocolVersion {
+        match self {
+            Self::Index(message) => message.since(),
+            Self::Evaluate { share: Some(_), .. } => V2,
+            Self::Evaluate { blinded, .. } if blinded.len() > EVALUATE_BATCH_V1_MAX => V2,
+            Self::RegistryPush { approvals, .. } if !approvals.is_empty() => V2,
+            Self::Hello { .. }
+            | Self::Registry { .. }
+            | Self::RegistryPush { .. }
+            | Self::Evaluate { .. }
+            | Self::Open(_) => V1,
+            Self::Reshare { .. } => V2,
+        }
     }
 }
 
@@ -452,6 +671,7 @@ macro_rules! hidden_debug {
 }
 
 hidden_debug!(
+    SecretBytes,
     Demographics,
     PersonName,
     PersonIdentifier,

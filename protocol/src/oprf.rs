@@ -22,13 +22,17 @@ pub mod derive;
 mod group;
 pub mod key;
 mod proof;
+pub mod reshare;
 pub mod server;
 
 #[cfg(test)]
 mod tests;
 
-/// Most elements in one evaluation (one proof covers the whole batch).
-pub const EVALUATE_BATCH_MAX: usize = 64;
+/// Most elements in one evaluation (one proof covers the whole batch): a batch of a publication.
+pub const EVALUATE_BATCH_MAX: usize = 1024;
+
+/// Most elements in one evaluation of a question: all that is asked about one person.
+pub const QUESTION_BATCH_MAX: usize = 64;
 
 /// Longest input of the function, in bytes.
 pub const INPUT_LEN_MAX: usize = 1024;
@@ -160,6 +164,15 @@ pub enum OprfError {
         /// Index of the authority's share.
         index: u16,
     },
+    /// A dealer's part of a new share does not fit what it committed to, or its committed share is not its own.
+    #[error("token authority {dealer} dealt a part that does not fit its published key; begin again without it")]
+    Dealer {
+        /// Index of the dealer's share.
+        dealer: u16,
+    },
+    /// Parts of another set of dealers than the one described.
+    #[error("the parts are not those of the dealers described, each once")]
+    Dealers,
     /// Verified answers to another batch are mixed in.
     #[error("the answers belong to another batch of blinded elements")]
     OtherBatch,

@@ -182,7 +182,7 @@ impl IndexRecord {
 
 impl VerifiedRecord {
     /// Verifies a signed record against the registry: the signing node belongs to the owner, and the owner
-    /// takes part. Errors: every [`RecordError`] but `Expired`.
+    /// is not revoked. Errors: every [`RecordError`] but `Expired`.
     pub fn verify(signed: &SignedRecord, registry: &Registry) -> Result<Self, RecordError> {
         let find = |node: &NodeKey| registry.node(node).map(|(_, entry)| entry.public);
         let verified = sign::verify(DOMAIN_RECORD, &signed.0, RECORD_BYTES_MAX, find)?;
@@ -197,7 +197,8 @@ impl VerifiedRecord {
                 owner: record.owner,
             });
         }
-        if member.standing != Standing::Active {
+        // What a suspended member published stays: whoever finds it learns of a gap that has a name.
+        if matches!(member.standing, Standing::Revoked(_)) {
             return Err(RecordError::Revoked(record.owner));
         }
         Ok(Self {

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cbor;
+use crate::charter::OFFICERS_MAX;
 use crate::id::{Millis, NodeKey, OrgId, PublicKey};
 use crate::sign::{self, DOMAIN_REGISTRY, SignError, Signer};
 
@@ -290,6 +291,26 @@ pub enum RegistryError {
         /// Version in force.
         held: u64,
     },
+    /// Another registry with the version in force: the office signed two.
+    #[error("the region authority signed two different registries of version {version}")]
+    Equivocation {
+        /// The version.
+        version: u64,
+    },
+    /// Newer by its version, older by its time.
+    #[error("the registry has a newer version, but was signed before the one in force")]
+    Backdated,
+    /// A member came back, or fell later than before, within one term.
+    #[error("{0} returns without a new term")]
+    Returned(OrgId),
+    /// The officers in force did not approve.
+    #[error("the registry grants something that {have} of the {need} officers needed approved")]
+    Unapproved {
+        /// Officers whose approval counts.
+        have: usize,
+        /// Officers needed.
+        need: usize,
+    },
 }
 
 impl Registry {
@@ -322,7 +343,22 @@ impl Registry {
         rule(
             policy.tombstone_life_ms > policy.record_life_ms,
             "a tombstone must outlive every record",
-        )
+        )?;
+        let Some(officers) = &policy.officers else {
+            return Ok(());
+        };
+        let count = officers.officers.len();
+        rule(count <= OFFICERS_MAX, "too many officers")?;
+        rule(
+            officers.approvals >= 1 && usize::from(officers.approvals) <= count,
+            "more approvals are needed than there are officers, or none",
+        )?;
+        let mut keys: Vec<&PublicKey> = officers.officers.iter().map(|officer| &officer.public).collect();
+        keys.sort();
+        keys.dedup();
+        rule(keys.len() == count, "two officers have one key")?;
+        let short = |officer: &Officer| officer.name.chars().count() <= NAME_CHARS_MAX;
+        rule(officers.officers.iter().all(short), "a name is too long")
     }
 
     /// Signs this version. Errors: [`RegistryError`] when the content breaks a rule.

@@ -21,6 +21,9 @@ pub const DOMAIN_RECEIPT: &str = "hie audit receipt v1";
 /// Domain of evidence of treatment: an encounter as its organisation's node attests it.
 pub const DOMAIN_EVIDENCE: &str = "hie evidence v1";
 
+/// Domain of an owner's digest of what a holder confirmed.
+pub const DOMAIN_DIGEST: &str = "hie index digest v1";
+
 /// Holds a signing key; the key itself never enters this crate.
 pub trait Signer {
     /// The node that signs.

@@ -1,19 +1,22 @@
 //! Golden bytes: each message has a frozen frame in `protocol/vectors/frames.json`; a changed byte is a changed protocol.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
 
 use crate::bytes::Bytes;
 use crate::cbor;
+use crate::charter::Approval;
 use crate::claim::{BreakGlass, BreakGlassReason, Claim, ClaimError, Evidence};
+use crate::digest::ShardDigest;
 use crate::id::{
     ConsentEpoch, ContentHash, Correlation, DocumentId, IndexKey, Millis, NodeKey, Nonce, OrgId, PublicKey,
-    RecordHandle, Sequence, Ticket, TransferHash, TreeHash,
+    RecordHandle, Sequence, SetHash, Ticket, TransferHash, TreeHash,
 };
 use crate::message::{
-    Coding, Demographics, DocumentMeta, Grant, IndexMessage, MatchGrade, Obligation, Open, Opened, PersonAddress,
-    PersonIdentifier, PersonName, Receipt, Request, Response, StoreOutcome,
+    Coding, Comparison, Cursor, Demographics, DocumentMeta, Grant, IndexMessage, MatchGrade, Obligation, Open, Opened,
+    PersonAddress, PersonIdentifier, PersonName, Place, RangeDigest, Receipt, RecordVersion, Request, Response,
+    SecretBytes, Seen, StoreOutcome,
 };
 use crate::record::{
     ImagingSummary, IndexRecord, Label, LocatorSecret, PointerSecret, RecordContent, RecordError, VerifiedRecord,
@@ -25,7 +28,7 @@ use crate::registry::{
 };
 use crate::retrieval::{Ask, Header, InstanceEntry, Item, Refused, SeriesEntry, StudyManifest};
 use crate::sign::tests::TestKey;
-use crate::version::V1;
+use crate::version::{V1, V2};
 use crate::vocabulary::{Confidentiality, DocumentClass, Purpose, Role, Sensitivity};
 
 const NOW: Millis = Millis(1_790_000_000_000);
@@ -53,7 +56,7 @@ fn member(last: u8) -> Member {
     }
 }
 
-fn registry() -> Registry {
+pub(crate) fn registry() -> Registry {
     Registry {
         region: "Northport Region".into(),
         version: 7,
@@ -237,6 +240,22 @@ fn receipt() -> Receipt {
     }
 }
 
+fn digest() -> ShardDigest {
+    ShardDigest {
+        owner: org(1),
+        holder: org(2),
+        version: 7,
+        range: RangeDigest {
+            from: IndexKey::new([0; 32]),
+            to: IndexKey::new([255; 32]),
+            count: 3,
+            hash: SetHash::new([8; 32]),
+        },
+        sequence: Sequence(42),
+        at: NOW,
+    }
+}
+
 fn request(message: Request) -> Vec<u8> {
     let bytes = message.encode().unwrap();
     assert_eq!(Request::decode(&bytes).unwrap(), message);
@@ -278,6 +297,7 @@ fn request_frames() -> [(&'static str, Vec<u8>); 9] {
         claim: Bytes(vec![1]),
         epoch: 1,
         blinded: vec![PublicKey::new([9; 32])],
+        share: None,
     };
     let open = Open {
         claim: Bytes(vec![1]),
@@ -285,7 +305,10 @@ fn request_frames() -> [(&'static str, Vec<u8>); 9] {
         handles: vec![RecordHandle::new([6; 16])],
         documents: vec![],
     };
-    let push = Request::RegistryPush { signed: Bytes(vec![1]) };
+    let push = Request::RegistryPush {
+        signed: Bytes(vec![1]),
+        approvals: vec![],
+    };
     [
         ("request hello", request(hello)),
         ("request registry", request(Request::Registry { have: 6 })),
@@ -297,6 +320,81 @@ fn request_frames() -> [(&'static str, Vec<u8>); 9] {
         ("request evaluate", request(evaluate)),
         ("request open", request(Request::Open(Box::new(open)))),
     ]
+}
+
+fn index_frames() -> [(&'static str, Vec<u8>); 8] {
+    let place = Place {
+        key: IndexKey::new([5; 32]),
+        handle: RecordHandle::new([6; 16]),
+        owner: org(1),
+    };
+    let range = digest().range;
+    let version = RecordVersion {
+        key: place.key,
+        handle: place.handle,
+        sequence: Sequence(42),
+    };
+    let on = IndexMessage::Lookup {
+        id: 2,
+        keys: vec![place.key],
+        after: Some(Cursor {
+            owner: org(1),
+            handle: place.handle,
+        }),
+    };
+    let more = IndexMessage::Found {
+        id: 2,
+        records: vec![vec![Bytes(vec![1])]],
+        whole: false,
+        next: Some(Cursor {
+            owner: org(1),
+            handle: place.handle,
+        }),
+    };
+    let beat = IndexMessage::Beat {
+        beat: 9,
+        behind: vec![org(2)],
+        lacking: vec![org(1)],
+        seen: vec![Seen { org: org(2), beat: 4 }],
+    };
+    let compare = IndexMessage::Compare {
+        id: 3,
+        version: 7,
+        ranges: vec![range],
+    };
+    let compared = IndexMessage::Compared {
+        id: 3,
+        ranges: vec![
+            Comparison::Same,
+            Comparison::Split(vec![range]),
+            Comparison::Entries(vec![version]),
+            Comparison::Later,
+        ],
+    };
+    let handed = IndexMessage::Digest { signed: Bytes(vec![1]) };
+    let pull = IndexMessage::Pull {
+        id: 4,
+        version: 7,
+        after: Some(place.clone()),
+    };
+    let pulled = IndexMessage::Pulled {
+        id: 4,
+        records: vec![Bytes(vec![1])],
+        next: Some(place),
+        whole: true,
+        digests: vec![Bytes(vec![2])],
+    };
+    [
+        ("request index lookup after", on),
+        ("request index found next", more),
+        ("request index beat", beat),
+        ("request index compare", compare),
+        ("request index compared", compared),
+        ("request index digest", handed),
+        ("request index pull", pull),
+        ("request index pulled", pulled),
+    ]
+    .map(|(name, message)| (name, request(Request::Index(message))))
 }
 
 fn response_frames() -> [(&'static str, Vec<u8>); 6] {
@@ -312,11 +410,64 @@ fn response_frames() -> [(&'static str, Vec<u8>); 6] {
     };
     [
         ("response hello", response(hello)),
-        ("response registry", response(Response::Registry { signed: None })),
+        (
+            "response registry",
+            response(Response::Registry {
+                signed: None,
+                approvals: vec![],
+            }),
+        ),
         ("response taken", response(Response::Taken)),
         ("response evaluated", response(evaluated)),
         ("response opened", response(Response::Opened(Box::new(opened())))),
         ("response refused", response(Response::Refused(Refusal::NothingHere))),
+    ]
+}
+
+/// Frames of version 2 about the token key.
+fn token_frames() -> [(&'static str, Vec<u8>); 3] {
+    let evaluate = Request::Evaluate {
+        claim: Bytes(vec![1]),
+        epoch: 1,
+        blinded: vec![PublicKey::new([9; 32])],
+        share: Some(7),
+    };
+    let reshare = Request::Reshare {
+        epoch: 1,
+        generation: 2,
+    };
+    let reshared = Response::Reshared {
+        commitments: vec![PublicKey::new([9; 32]), PublicKey::new([10; 32])],
+        share: SecretBytes(vec![3; 32]),
+    };
+    [
+        ("request evaluate v2", request(evaluate)),
+        ("request reshare v2", request(reshare)),
+        ("response reshared v2", response(reshared)),
+    ]
+}
+
+/// Frames of version 2 about officers' approvals.
+fn charter_frames() -> [(&'static str, Vec<u8>); 4] {
+    let approval = Approval {
+        region: registry().region,
+        charter: registry().charter().unwrap(),
+        from: 8,
+    };
+    let signed = Bytes(vec![1]);
+    let push = Request::RegistryPush {
+        signed: signed.clone(),
+        approvals: vec![Bytes(vec![2])],
+    };
+    let handed = Response::Registry {
+        signed: Some(signed),
+        approvals: vec![Bytes(vec![2]), Bytes(vec![3])],
+    };
+    [
+        ("request registry-push v2", request(push)),
+        ("response registry v2", response(handed)),
+        ("approval", cbor::encode(&approval).unwrap()),
+        ("signed approval", approval.sign(&TestKey::new(11)).unwrap()),
     ]
 }
 
@@ -351,7 +502,7 @@ fn lane_frames() -> [(&'static str, Vec<u8>); 4] {
     ]
 }
 
-fn sealed_and_signed() -> [(&'static str, Vec<u8>); 6] {
+fn sealed_and_signed() -> [(&'static str, Vec<u8>); 7] {
     let key = TestKey::new(1);
     let pointer = PointerSecret {
         record_key: vec![1; 32],
@@ -373,6 +524,7 @@ fn sealed_and_signed() -> [(&'static str, Vec<u8>); 6] {
     [
         ("sealed pointer", cbor::encode(&pointer).unwrap()),
         ("sealed locator", cbor::encode(&locator).unwrap()),
+        ("signed digest", digest().sign(&key).unwrap()),
         ("signed claim", claim().sign(&key).unwrap()),
         ("signed record", record(1).sign(&key).unwrap().signed().0.clone()),
         ("signed receipt", receipt().sign(&key).unwrap()),
@@ -383,7 +535,10 @@ fn sealed_and_signed() -> [(&'static str, Vec<u8>); 6] {
 fn frames() -> BTreeMap<&'static str, Vec<u8>> {
     request_frames()
         .into_iter()
+        .chain(index_frames())
         .chain(response_frames())
+        .chain(token_frames())
+        .chain(charter_frames())
         .chain(lane_frames())
         .chain(sealed_and_signed())
         .collect()
@@ -509,6 +664,29 @@ fn a_receipt_is_signed_by_its_log() {
     let bytes = receipt().sign(&TestKey::new(1)).unwrap();
     assert_eq!(Receipt::verify(&bytes, &registry).unwrap(), receipt());
     assert!(Receipt::verify(&receipt().sign(&TestKey::new(2)).unwrap(), &registry).is_err());
+}
+
+#[test]
+fn spec_f_digest_is_signed_by_its_owner() {
+    let registry = registry();
+    let bytes = digest().sign(&TestKey::new(1)).unwrap();
+    assert_eq!(ShardDigest::verify(&bytes, &registry).unwrap(), digest());
+    assert!(ShardDigest::verify(&digest().sign(&TestKey::new(2)).unwrap(), &registry).is_err());
+}
+
+#[test]
+fn a_message_names_the_version_it_needs() {
+    let store = |count| IndexMessage::Store {
+        id: 1,
+        records: vec![Bytes(vec![1]); count],
+    };
+    assert_eq!((store(64).since(), store(65).since()), (V1, V2));
+    for (name, bytes) in index_frames() {
+        let Request::Index(message) = Request::decode(&bytes).unwrap() else {
+            panic!("{name}")
+        };
+        assert_eq!(message.since(), V2, "{name}");
+    }
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn measure(words: &[&str]) -> Outcome<bool> {
     let mut stage = Stage::open(at, &[ASKER, HOLDER])?;
     let total = import(&stage, at, side, slices)?;
     println!("study              {slices} instances of {side} x {side} x 16 bit, {total} bytes");
-    for site in stage.sites() {
+    for site in [ASKER, HOLDER] {
         stage.kill(site)?;
         stage.start(site)?;
     }

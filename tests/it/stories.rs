@@ -2,7 +2,10 @@
 
 mod broken_input;
 mod corpora;
+mod evil;
 mod kill;
+mod lifecycle;
+mod reach;
 mod spine;
 mod trust;
 mod web;

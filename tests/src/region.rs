@@ -286,6 +286,12 @@ pub struct Guise<'a> {
     pub urn: &'a str,
     pub kind: MemberKind,
     pub token_authority: bool,
+    /// Whether it relays for others.
+    pub relay: bool,
+    /// Whether it only dials out.
+    pub outbound_only: bool,
+    /// Its relays.
+    pub relays: &'a [&'a str],
 }
 
 impl From<Site> for Guise<'static> {
@@ -301,6 +307,9 @@ impl From<Site> for Guise<'static> {
             urn: site.urn(),
             kind,
             token_authority: site == Site::CityGeneral,
+            relay: false,
+            outbound_only: false,
+            relays: &[],
         }
     }
 }
@@ -530,6 +539,7 @@ impl Region {
             address: address.to_string(),
             token_threshold: 1,
             token_authorities: 1,
+            certificate_days: hie::authority::CERTIFICATE_DAYS,
         };
         drop(Authority::init(&folder.path().join("region"), options, clock::now()).unwrap());
         let running = serve::start(&folder.path().join("region"), address, true)
@@ -578,10 +588,13 @@ impl Region {
             plain: true,
             control: free(),
             bulk: free(),
+            outbound_only: guise.outbound_only,
+            relays: guise.relays.iter().map(|relay| (*relay).to_owned()).collect(),
         };
         join::init(&home, init, &output).unwrap();
         let mut roles = vec![MemberRole::IndexHolder];
         roles.extend(guise.token_authority.then_some(MemberRole::TokenAuthority));
+        roles.extend(guise.relay.then_some(MemberRole::Relay));
         let guest = Guest {
             org: org.clone(),
             name: guise.name.to_owned(),

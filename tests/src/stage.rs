@@ -32,10 +32,67 @@ pub const CONSENT_OFFICE: &str = "ruiz";
 
 const ACCOUNTS: [(&str, &str); 2] = [(CLINICIAN, "physician"), (CONSENT_OFFICE, "consent-administrator")];
 
+/// An organisation on the stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Short name, for folders and to name it in calls.
+    pub slug: String,
+    /// Name for people.
+    pub name: String,
+    /// Organisation id.
+    pub urn: String,
+    /// `hospital`, `clinic` and so on.
+    pub kind: String,
+    /// Whether it holds a share of the token key.
+    pub authority: bool,
+    /// Whether it holds a part of the index.
+    pub holder: bool,
+}
+
+impl Place {
+    /// System of its medical record numbers.
+    #[must_use]
+    pub fn mrn_system(&self) -> String {
+        format!("{}.1", self.urn)
+    }
+}
+
+/// Whatever names an organisation of the stage.
+pub trait Named: Copy {
+    /// Its short name.
+    fn slug(&self) -> &str;
+}
+
+impl Named for Site {
+    fn slug(&self) -> &str {
+        (*self).slug()
+    }
+}
+
+impl Named for &Place {
+    fn slug(&self) -> &str {
+        &self.slug
+    }
+}
+
+/// How a region is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Token authorities that must evaluate.
+    pub threshold: u16,
+    /// Host that the registry names for every node; the nodes themselves listen on 127.0.0.1, on the same ports.
+    pub host: Option<&'static str>,
+    /// Whether each organisation gets the people of [`CLINICIAN`] and [`CONSENT_OFFICE`].
+    pub people: bool,
+}
+
 struct Node {
-    site: Site,
+    place: Place,
     home: PathBuf,
     web: String,
+    control: String,
+    bulk: String,
+    token: String,
     process: Option<Child>,
 }
 
@@ -45,11 +102,31 @@ pub struct Stage {
     program: PathBuf,
     authority: Child,
     nodes: Vec<Node>,
+    plan: Plan,
+    ports: Ports,
 }
 
-/// A loopback address that is free now.
-fn free() -> Outcome<String> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+/// Hands out ports below those that the system gives to outgoing connections, each once, if they are free now.
+struct Ports(u16);
+
+impl Ports {
+    /// Starts at a place of this process.
+    fn new() -> Self {
+        let place = std::process::id().wrapping_mul(97) % 180;
+        Self(u16::try_from(10_000 + place * 100).unwrap_or(10_000))
+    }
+
+    /// A loopback address that is free now.
+    fn free(&mut self) -> Outcome<String> {
+        while self.0 < 32_000 {
+            self.0 += 1;
+            // Bound to no host, so that a relay beside it finds the port free as well.
+            if TcpListener::bind(("0.0.0.0", self.0)).is_ok() {
+                return Ok(format!("127.0.0.1:{}", self.0));
+            }
+        }
+        Err("no port is free".into())
+    }
 }
 
 /// The program under test: `HIE_PROGRAM`, or `hie` built beside this example.
@@ -113,9 +190,33 @@ pub fn question(patient: &Value) -> Vec<String> {
 }
 
 impl Stage {
-    /// Makes a region in `folder`, lets the sites join and starts them.
+    /// Makes a region of fixture sites in `folder`, lets them join and starts them. The first is the token authority.
     pub fn open(folder: &Path, sites: &[Site]) -> Outcome<Self> {
-        let (program, address) = (program()?, free()?);
+        let place = |(number, site): (usize, &Site)| Place {
+            slug: site.slug().to_owned(),
+            name: site.name().to_owned(),
+            urn: site.urn().to_owned(),
+            kind: site.kind().to_owned(),
+            authority: number == 0,
+            holder: true,
+        };
+        let places: Vec<Place> = sites.iter().enumerate().map(place).collect();
+        let plan = Plan {
+            threshold: 1,
+            host: None,
+            people: true,
+        };
+        let mut stage = Self::region(folder, &places, plan)?;
+        for site in sites {
+            stage.start(*site)?;
+        }
+        Ok(stage)
+    }
+
+    /// Makes a region in `folder` and lets the organisations join; none is started.
+    pub fn region(folder: &Path, places: &[Place], plan: Plan) -> Outcome<Self> {
+        let (program, mut ports) = (program()?, Ports::new());
+        let address = ports.free()?;
         let region = folder.join("region").to_string_lossy().into_owned();
         let log = || {
             File::options()
@@ -123,6 +224,7 @@ impl Stage {
                 .append(true)
                 .open(folder.join("region.log"))
         };
+        let authorities = places.iter().filter(|place| place.authority).count();
         let init = [
             "authority",
             "init",
@@ -135,6 +237,8 @@ impl Stage {
         ];
         let made = Command::new(&program)
             .args(init)
+            .args(["--token-threshold", &plan.threshold.to_string()])
+            .args(["--token-authorities", &authorities.to_string()])
             .stdout(log()?)
             .stderr(log()?)
             .status()?;
@@ -161,85 +265,149 @@ impl Stage {
             program,
             authority,
             nodes: Vec::new(),
+            plan,
+            ports,
         };
         wait_for(&address)?;
-        for site in sites {
-            stage.join(*site, &region)?;
+        for place in places {
+            stage.join(place.clone())?;
         }
         Ok(stage)
     }
 
-    fn join(&mut self, site: Site, region: &str) -> Outcome<()> {
-        let (web, control, bulk) = (free()?, free()?, free()?);
-        let home = self.folder.join(site.slug());
+    /// Lets one more organisation join; it is not started.
+    pub fn join(&mut self, place: Place) -> Outcome<()> {
+        let (web, control, bulk) = (self.ports.free()?, self.ports.free()?, self.ports.free()?);
+        let home = self.folder.join(&place.slug);
         self.nodes.push(Node {
-            site,
+            place: place.clone(),
             home,
             web: web.clone(),
+            control: control.clone(),
+            bulk: bulk.clone(),
+            token: String::new(),
             process: None,
         });
-        let name = site.name();
-        let init = [
-            "init",
-            "--name",
-            name,
-            "--web",
-            &web,
-            "--plain",
-            "--control",
-            &control,
-            "--bulk",
-            &bulk,
-        ];
-        self.demand(site, &init)?;
-        let file = self.folder.join(format!("{}.hie", site.slug()));
+        let (place, region) = (&place, self.folder.join("region").to_string_lossy().into_owned());
+        let mut init = vec!["init", "--name", &place.name, "--web", &web, "--plain"];
+        init.extend(["--control", &control, "--bulk", &bulk]);
+        init.extend(self.plan.host.iter().flat_map(|host| ["--host", host]));
+        self.demand(place, &init)?;
+        let file = self.folder.join(format!("{}.hie", place.slug));
         let file = file.to_string_lossy().into_owned();
-        let mut invite = vec!["invite", "--dir", region, "--name", name, "--organisation", site.urn()];
-        invite.extend([
-            "--kind",
-            site.kind(),
-            "--role",
-            "index-holder",
-            "--phone",
-            "555-0142",
-            "--out",
-            &file,
-        ]);
-        if self.nodes.len() == 1 {
+        let mut invite = vec![
+            "invite",
+            "--dir",
+            &region,
+            "--name",
+            &place.name,
+            "--organisation",
+            &place.urn,
+        ];
+        invite.extend(["--kind", &place.kind, "--phone", "555-0142", "--out", &file]);
+        if place.holder {
+            invite.extend(["--role", "index-holder"]);
+        }
+        if place.authority {
             invite.extend(["--role", "token-authority"]);
         }
-        self.demand(site, &invite)?;
-        self.demand(site, &["join", &file, "--wait", "30"])?;
+        self.demand(place, &invite)?;
+        self.demand(place, &["join", &file, "--wait", "30"])?;
+        let program = [
+            "account",
+            "add",
+            "bench",
+            "--name",
+            "Bench",
+            "--role",
+            "physician",
+            "--client",
+        ];
+        let made = self.demand(place, &program)?;
+        let token = made.iter().find_map(|line| line.get("token")?.as_str());
+        let token = token.ok_or("an API client was made without a token")?.to_owned();
+        if let Some(node) = self.nodes.last_mut() {
+            node.token = token;
+        }
+        if !self.plan.people {
+            return Ok(());
+        }
         let secret = self.folder.join("password");
         std::fs::write(&secret, "stage password of no worth")?;
         let secret = secret.to_string_lossy().into_owned();
         for (account, role) in ACCOUNTS {
             let words = ["account", "add", account, "--name", account, "--department", "Ward"];
-            self.demand(
-                site,
-                &[&words[..], &["--role", role, "--password-file", &secret]].concat(),
-            )?;
+            let role = ["--role", role, "--password-file", &secret];
+            self.demand(place, &[&words[..], &role].concat())?;
         }
-        self.start(site)
+        Ok(())
     }
 
-    fn node(&mut self, site: Site) -> Outcome<&mut Node> {
-        let found = self.nodes.iter_mut().find(|node| node.site == site);
+    fn held(&self, at: impl Named) -> Outcome<&Node> {
+        let found = self.nodes.iter().find(|node| node.place.slug == at.slug());
+        found.ok_or_else(|| "no such organisation on this stage".into())
+    }
+
+    fn node(&mut self, at: impl Named) -> Outcome<&mut Node> {
+        let found = self.nodes.iter_mut().find(|node| node.place.slug == at.slug());
         found.ok_or_else(|| "no such organisation on this stage".into())
     }
 
     /// Starts a node and waits until it listens.
-    pub fn start(&mut self, site: Site) -> Outcome<()> {
-        let mut command = self.command(site, &["serve"])?;
+    pub fn start(&mut self, at: impl Named) -> Outcome<()> {
+        self.launch(at)?;
+        wait_for(&self.held(at)?.web)
+    }
+
+    /// Starts a node without waiting.
+    pub fn launch(&mut self, at: impl Named) -> Outcome<()> {
+        let mut command = self.command(at, &["serve"])?;
         let child = command.stdout(Stdio::null()).spawn()?;
-        let node = self.node(site)?;
-        node.process = Some(child);
-        wait_for(&node.web.clone())
+        self.node(at)?.process = Some(child);
+        Ok(())
+    }
+
+    /// Starts all nodes at once and waits until each listens.
+    pub fn start_all(&mut self) -> Outcome<()> {
+        for place in self.places() {
+            self.launch(&place)?;
+        }
+        self.nodes.iter().try_for_each(|node| wait_for(&node.web))
+    }
+
+    /// Base of a node's FHIR API and the token of its API client.
+    pub fn api(&self, at: impl Named) -> Outcome<(String, String)> {
+        let node = self.held(at)?;
+        Ok((format!("http://{}/fhir", node.web), node.token.clone()))
+    }
+
+    /// Folder of a node.
+    pub fn home(&self, at: impl Named) -> Outcome<PathBuf> {
+        Ok(self.held(at)?.home.clone())
+    }
+
+    /// Where a node listens: control channel and bulk lane.
+    pub fn listens(&self, at: impl Named) -> Outcome<[String; 2]> {
+        let node = self.held(at)?;
+        Ok([node.control.clone(), node.bulk.clone()])
+    }
+
+    /// Sends a node a signal by its name (`STOP`, `CONT`, `TERM`).
+    pub fn signal(&self, at: impl Named, name: &str) -> Outcome<()> {
+        let process = self.held(at)?.process.as_ref().ok_or("the node does not run")?;
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &process.id().to_string()])
+            .status()?;
+        if sent.success() {
+            Ok(())
+        } else {
+            Err(format!("a node cannot be sent SIG{name}").into())
+        }
     }
 
     /// Ends a node with SIGKILL.
-    pub fn kill(&mut self, site: Site) -> Outcome<()> {
-        if let Some(mut child) = self.node(site)?.process.take() {
+    pub fn kill(&mut self, at: impl Named) -> Outcome<()> {
+        if let Some(mut child) = self.node(at)?.process.take() {
             child.kill()?;
             child.wait()?;
         }
@@ -247,22 +415,21 @@ impl Stage {
     }
 
     /// Process id of a running node.
-    pub fn pid(&mut self, site: Site) -> Outcome<u32> {
-        let process = self.node(site)?.process.as_ref();
+    pub fn pid(&self, at: impl Named) -> Outcome<u32> {
+        let process = self.held(at)?.process.as_ref();
         Ok(process.ok_or("the node does not run")?.id())
     }
 
     /// The organisations of the stage.
     #[must_use]
-    pub fn sites(&self) -> Vec<Site> {
-        self.nodes.iter().map(|node| node.site).collect()
+    pub fn places(&self) -> Vec<Place> {
+        self.nodes.iter().map(|node| node.place.clone()).collect()
     }
 
     /// A verb of the program in a site's home, its data as JSON on a pipe, its words in a log.
-    pub fn command(&self, site: Site, words: &[&str]) -> Outcome<Command> {
-        let node = self.nodes.iter().find(|node| node.site == site);
-        let home = &node.ok_or("no such organisation on this stage")?.home;
-        let log = self.folder.join(format!("{}.log", site.slug()));
+    pub fn command(&self, at: impl Named, words: &[&str]) -> Outcome<Command> {
+        let home = &self.held(at)?.home;
+        let log = self.folder.join(format!("{}.log", at.slug()));
         let mut command = Command::new(&self.program);
         command
             .arg("--json")
@@ -276,25 +443,25 @@ impl Stage {
     }
 
     /// Runs a verb to its end: exit code and JSON lines.
-    pub fn run(&self, site: Site, words: &[&str]) -> Outcome<(i32, Vec<Value>)> {
-        let done = self.command(site, words)?.output()?;
+    pub fn run(&self, at: impl Named, words: &[&str]) -> Outcome<(i32, Vec<Value>)> {
+        let done = self.command(at, words)?.output()?;
         Ok((done.status.code().unwrap_or(-1), lines(&done.stdout)))
     }
 
     /// Runs a verb that must do everything.
-    pub fn demand(&self, site: Site, words: &[&str]) -> Outcome<Vec<Value>> {
-        let (code, found) = self.run(site, words)?;
+    pub fn demand(&self, at: impl Named, words: &[&str]) -> Outcome<Vec<Value>> {
+        let (code, found) = self.run(at, words)?;
         if code == DONE {
             return Ok(found);
         }
         let verb = words.iter().take(2).copied().collect::<Vec<_>>().join(" ");
-        Err(format!("hie {verb} at {} ended with {code}; see the log", site.name()).into())
+        Err(format!("hie {verb} at {} ended with {code}; see the log", at.slug()).into())
     }
 
     /// Asks from `site` until the answer satisfies, for as long as publication may take; the last answer otherwise.
     pub fn find_until(
         &self,
-        site: Site,
+        at: impl Named,
         question: &[String],
         satisfies: impl Fn(&[Value]) -> bool,
     ) -> Outcome<(bool, Vec<Value>)> {
@@ -302,7 +469,7 @@ impl Stage {
         words.extend(question.iter().map(String::as_str));
         let deadline = Instant::now() + SETTLE;
         loop {
-            let (_, answer) = self.run(site, &words)?;
+            let (_, answer) = self.run(at, &words)?;
             let good = satisfies(&answer);
             if good || Instant::now() >= deadline {
                 return Ok((good, answer));

@@ -9,6 +9,7 @@
 //!
 //! A gap is data (law 5): every answer is whole or names exactly who is silent.
 
+pub mod attention;
 pub mod authority;
 pub mod claim;
 pub mod fanout;

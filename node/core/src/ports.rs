@@ -30,6 +30,12 @@ pub trait NodeSigner: Signer + Send + Sync + 'static {}
 
 impl<T: Signer + Send + Sync + 'static> NodeSigner for T {}
 
+/// Tells whether this node's clock is good enough to sign by.
+pub trait SigningGate: Send + Sync + 'static {
+    /// None when it is; else the difference from the other members' clocks, in milliseconds (SPEC P-CLOCK).
+    fn off_ms(&self) -> Option<i64>;
+}
+
 /// The operating system gives no random bytes; nothing secret can be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the operating system gives no random bytes; check the kernel's random device and start again")]

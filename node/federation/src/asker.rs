@@ -24,6 +24,8 @@ use crate::port::{AskId, Decline, Effect, Misbehaviour, Outcome, RequestId, Why}
 struct Asked {
     holders: Vec<OrgId>,
     whole: BTreeSet<OrgId>,
+    /// Second answers, under the planted bug that counts them.
+    doubled: usize,
 }
 
 /// An open question.
@@ -78,25 +80,35 @@ impl Asker {
 
 impl Ask {
     fn complete(&self) -> bool {
-        self.keys.values().all(|asked| asked.whole.len() >= self.quorum)
+        let mut asked = self.keys.values();
+        asked.all(|asked| asked.whole.len().saturating_add(asked.doubled) >= self.quorum)
+    }
+
+    /// Whether nobody is left to wait for under a key: holders that cannot be reached are not waited for.
+    fn nobody_left(&self, asked: &Asked, cut: &BTreeSet<OrgId>) -> bool {
+        let mut holders = asked.holders.iter();
+        holders.all(|org| asked.whole.contains(org) || self.misbehaved.contains(org) || cut.contains(org))
     }
 
     /// Whether nobody is left to wait for.
-    fn exhausted(&self) -> bool {
-        let mut all = self
-            .keys
-            .values()
-            .flat_map(|asked| asked.holders.iter().map(move |org| (asked, org)));
-        all.all(|(asked, org)| asked.whole.contains(org) || self.misbehaved.contains(org))
+    fn exhausted(&self, cut: &BTreeSet<OrgId>) -> bool {
+        self.keys.values().all(|asked| self.nobody_left(asked, cut))
+    }
+
+    /// Whether every key has its quorum, or nobody left who could bring it there.
+    fn settled(&self, cut: &BTreeSet<OrgId>) -> bool {
+        let enough = |asked: &Asked| asked.whole.len().saturating_add(asked.doubled) >= self.quorum;
+        let mut keys = self.keys.values();
+        keys.all(|asked| enough(asked) || self.nobody_left(asked, cut))
     }
 
     /// Takes a verified record: the highest sequence wins.
-    fn merge(&mut self, verified: VerifiedRecord) {
+    fn merge(&mut self, verified: VerifiedRecord, last_wins: bool) {
         let id = verified.record().id();
         let newer = self
             .merged
             .get(&id)
-            .is_none_or(|held| held.record().sequence < verified.record().sequence);
+            .is_none_or(|held| last_wins || held.record().sequence < verified.record().sequence);
         if newer {
             self.merged.insert(id, verified);
         }
@@ -123,7 +135,11 @@ impl Federation {
             });
             return;
         }
-        let set = self.members.current();
+        let set = if self.config.has(Planted::StalePlacement) {
+            self.members.known.sets.first()
+        } else {
+            self.members.current()
+        };
         let quorum = set.map_or(1, |set| usize::try_from(set.read_quorum).unwrap_or(usize::MAX));
         let quorum = if self.config.has(Planted::OneReplicaComplete) {
             1
@@ -142,6 +158,7 @@ impl Federation {
                 Asked {
                     holders,
                     whole: BTreeSet::new(),
+                    doubled: 0,
                 },
             );
         }
@@ -188,9 +205,12 @@ impl Federation {
         records: &[Vec<SignedRecord>],
         whole: bool,
     ) {
-        let Some(lookup) = self.asker.lookups.get(&id).filter(|lookup| lookup.holder == *from) else {
+        let anyone = self.config.has(Planted::AnswerOfAnyone);
+        let asked = |lookup: &&Lookup| anyone || lookup.holder == *from;
+        let Some(lookup) = self.asker.lookups.get(&id).filter(asked) else {
             return;
         };
+        let from = &lookup.holder.clone();
         let (ask_id, keys) = (lookup.ask, lookup.keys.clone());
         let what = match self.examine(ask_id, &keys, records) {
             Ok(fresh) => {
@@ -232,6 +252,7 @@ impl Federation {
                 }
                 match self.verify(signed) {
                     Ok(verified) if verified.record().key == *key => fresh.push(verified),
+                    Ok(verified) if self.config.has(Planted::UnfittingAccepted) => fresh.push(verified),
                     Ok(_) => return Err(Misbehaviour::Unfitting),
                     Err(error) if is_forgery(&error) => return Err(Misbehaviour::Forged),
                     // Its registry is not ours: the record has no owner here.
@@ -253,6 +274,8 @@ impl Federation {
         fresh: Vec<VerifiedRecord>,
         whole: bool,
     ) {
+        let last_wins = self.config.has(Planted::LastAnswerWins);
+        let doubles = self.config.has(Planted::DuplicatesCounted);
         let Some(ask) = self.asker.asks.get_mut(&ask_id) else {
             return;
         };
@@ -260,16 +283,19 @@ impl Federation {
         if fits {
             for verified in fresh {
                 ask.seen.insert(verified.signed().clone());
-                ask.merge(verified);
+                ask.merge(verified, last_wins);
             }
         }
         if whole && fits {
             for key in keys {
                 if let Some(asked) = ask.keys.get_mut(key) {
-                    asked.whole.insert(from.clone());
+                    let second = !asked.whole.insert(from.clone());
+                    asked.doubled = asked.doubled.saturating_add(usize::from(second && doubles));
                 }
             }
-            self.asker.lookups.remove(&id);
+            if !doubles {
+                self.asker.lookups.remove(&id);
+            }
             return;
         }
         ask.not_whole.insert(from.clone());
@@ -328,13 +354,15 @@ impl Federation {
             return;
         };
         let complete = ask.complete();
-        if complete && ask.quorum_at.is_none() {
+        let settled = ask.settled(&self.cut);
+        if settled && ask.quorum_at.is_none() {
             ask.quorum_at = Some(turn.now);
-        } else if !complete {
+        } else if !settled {
             ask.quorum_at = None;
         }
         let waited = ask.quorum_at.is_some_and(|at| turn.now >= at.plus(ANSWER_GRACE_MS));
-        let done = turn.now >= ask.deadline || (complete && (waited || ask.exhausted()));
+        let late = turn.now >= ask.deadline && !self.config.has(Planted::DeadlineIgnored);
+        let done = late || (settled && (waited || ask.exhausted(&self.cut)));
         if !done {
             return;
         }
@@ -356,7 +384,8 @@ impl Federation {
         let shows = |verified: &VerifiedRecord| {
             let record = verified.record();
             let excluded = record.label.excluded.contains(&self.config.me) && !self.config.has(Planted::LabelIgnored);
-            let alive = !record.is_tombstone() && record.expires.plus(CLOCK_SKEW_MS_MAX) >= now;
+            let expired = record.expires.plus(CLOCK_SKEW_MS_MAX) < now && !self.config.has(Planted::ExpiryIgnored);
+            let alive = !record.is_tombstone() && !expired;
             // The registry may have changed while the question was open.
             alive && !excluded && self.is_active(&record.owner)
         };
@@ -382,6 +411,8 @@ impl Federation {
                 Why::NoAnswer
             }
         };
-        names.into_iter().map(|org| (org.clone(), why(org))).collect()
+        let unnamed = |org: &OrgId| self.config.has(Planted::UnreachableUnnamed) && why(org) == Why::Unreachable;
+        let named = names.into_iter().filter(|org| !unnamed(org));
+        named.map(|org| (org.clone(), why(org))).collect()
     }
 }

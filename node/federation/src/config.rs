@@ -108,4 +108,58 @@ pub enum Planted {
     OutboxForgotten,
     /// A holder new to a key says at once that it holds everything under it.
     UnsettledWhole,
+    /// A publish is acknowledged with one copy less than the write quorum.
+    QuorumOffByOne,
+    /// Only the holders in force count for an acknowledgement.
+    EarlierSetsIgnored,
+    /// A holder that does not place a key counts as if it held it.
+    MisplacedCounts,
+    /// A holder that refused a record counts as if it held it.
+    RefusedCounts,
+    /// A renewal of an older version overtakes a publish.
+    RenewalOvertakes,
+    /// New holders get nothing of what is there already.
+    RebalanceForgotten,
+    /// An owner announces a registry version before its records are confirmed.
+    AnnouncedTooEarly,
+    /// The confirmation of an older version clears the outbox of a later one.
+    OlderConfirms,
+    /// A holder lets an older version replace a newer one.
+    HolderTakesOlder,
+    /// A holder takes more of one owner than its quota.
+    QuotaIgnored,
+    /// A holder never forgets what is expired.
+    NeverPurged,
+    /// An asker shows the version that came last.
+    LastAnswerWins,
+    /// An asker leaves out of the silent whom it cannot reach.
+    UnreachableUnnamed,
+    /// An asker waits beyond its deadline.
+    DeadlineIgnored,
+    /// A second answer of the same holder counts as one of another.
+    DuplicatesCounted,
+    /// An answer counts whoever sends it.
+    AnswerOfAnyone,
+    /// A record of another key is taken into an answer.
+    UnfittingAccepted,
+    /// An asker goes on asking the earliest holders that it remembers.
+    StalePlacement,
+    /// An asker shows what is expired.
+    ExpiryIgnored,
+    /// Who is out of the registry is still answered.
+    RemovedServed,
+    /// The name of the owner's key is enough: whose key signed is not checked.
+    WrongKeyAccepted,
+    /// A closed channel is not noted.
+    LinkDownIgnored,
+    /// A member that returns, and a gap in the registry, unsettle nobody.
+    ReturnIgnored,
+    /// What was not answered is sent again without a pause.
+    NoBackOff,
+    /// The shell numbers its questions from one at each start.
+    QuestionIdsReused,
+    /// The shell loses the last steps of its version counter in a crash.
+    CounterForgotten,
+    /// The shell says that a batch is durable before it is synced.
+    PersistedBeforeSync,
 }

@@ -78,11 +78,11 @@ impl Federation {
             .get(turn.kept, Table::Held, &key)
             .and_then(|bytes| Entry::decode(&bytes));
         match &before {
-            Some(entry) if entry.sequence >= record.sequence => return StoreOutcome::Held,
+            Some(entry) if self.supersedes(entry, verified) => return StoreOutcome::Held,
             Some(entry) => self.ledger.write(Table::HeldExpiry, timed(entry.expires, &key), None),
             None => {
                 let count = self.held_count(turn, &record.owner);
-                if count >= self.config.held_records_per_owner_max {
+                if count >= self.config.held_records_per_owner_max && !self.config.has(Planted::QuotaIgnored) {
                     return StoreOutcome::Refused;
                 }
                 self.write_count(&record.owner, count.saturating_add(1));
@@ -96,6 +96,12 @@ impl Federation {
             .write(Table::HeldExpiry, timed(entry.expires, &key), Some(Vec::new()));
         self.ledger.write(Table::Held, key, Some(entry.encode()));
         StoreOutcome::Held
+    }
+
+    /// Whether what is held is this version or a later one.
+    fn supersedes(&self, held: &Entry, offered: &VerifiedRecord) -> bool {
+        let older = held.sequence > offered.record().sequence && !self.config.has(Planted::HolderTakesOlder);
+        older || held.sequence == offered.record().sequence
     }
 
     /// Everything under the keys that `asker` may see, and whether that is all there is.
@@ -151,6 +157,9 @@ impl Federation {
 
     /// Forgets expired records, a bounded number at a time.
     pub(crate) fn purge(&mut self, turn: &mut Turn<'_>) {
+        if self.config.has(Planted::NeverPurged) {
+            return;
+        }
         let due = Millis(turn.now.0.saturating_sub(CLOCK_SKEW_MS_MAX));
         let oldest = self
             .ledger

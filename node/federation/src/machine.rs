@@ -6,6 +6,7 @@ use hie_protocol::id::{Millis, OrgId};
 use hie_protocol::message::IndexMessage;
 use hie_protocol::record::{RecordError, SignedRecord, VerifiedRecord};
 use hie_protocol::registry::{Registry, Standing};
+use hie_protocol::sign::SignError;
 
 use crate::asker::Asker;
 use crate::config::{CHORE_PERIOD_MS, Config, Planted, VERIFIED_RECORDS_MAX};
@@ -143,6 +144,7 @@ impl Federation {
 
     fn take_registry(&mut self, turn: &mut Turn<'_>, returned: bool) {
         self.verified.clear();
+        let returned = returned && !self.config.has(Planted::ReturnIgnored);
         self.members.take(&self.registry, returned, turn.now, &mut self.ledger);
         self.next_chore = None;
         self.owner_registry_changed(turn);
@@ -153,7 +155,7 @@ impl Federation {
             self.cut.remove(&org);
             self.owner.hurry(&org, turn.now);
             self.asker.hurry(&org, turn.now);
-        } else {
+        } else if !self.config.has(Planted::LinkDownIgnored) {
             self.cut.insert(org);
         }
     }
@@ -163,7 +165,7 @@ impl Federation {
             .registry
             .member(from)
             .is_some_and(|member| member.standing == Standing::Active);
-        if !active || *from == self.config.me {
+        if (!active && !self.config.has(Planted::RemovedServed)) || *from == self.config.me {
             return;
         }
         match message {
@@ -182,6 +184,12 @@ impl Federation {
                 );
             }
             IndexMessage::Found { id, records, whole, .. } => self.found(turn, from, id, &records, whole),
+            IndexMessage::Beat { .. }
+            | IndexMessage::Compare { .. }
+            | IndexMessage::Compared { .. }
+            | IndexMessage::Digest { .. }
+            | IndexMessage::Pull { .. }
+            | IndexMessage::Pulled { .. } => {}
         }
     }
 
@@ -214,6 +222,14 @@ impl Federation {
         let verified = match VerifiedRecord::verify(signed, &self.registry) {
             Err(RecordError::NotOwner { signer, owner }) if self.config.has(Planted::ForgedOwnerAccepted) => {
                 VerifiedRecord::verify(signed, &confused(&self.registry, &signer, &owner))
+            }
+            Err(RecordError::Signed(SignError::Signature)) if self.config.has(Planted::WrongKeyAccepted) => {
+                let mut members = self.registry.members.iter();
+                let other = members.find_map(|member| {
+                    let keys = exchanged(&self.registry, &member.org)?;
+                    VerifiedRecord::verify(signed, &keys).ok()
+                });
+                other.ok_or(RecordError::Signed(SignError::Signature))
             }
             verdict => verdict,
         }?;
@@ -249,6 +265,15 @@ fn confused(registry: &Registry, signer: &OrgId, owner: &OrgId) -> Registry {
         }
     }
     registry
+}
+
+/// The planted disregard of keys: every node counts as the holder of one member's key.
+fn exchanged(registry: &Registry, org: &OrgId) -> Option<Registry> {
+    let public = registry.member(org)?.nodes.first()?.public;
+    let mut registry = registry.clone();
+    let nodes = registry.members.iter_mut().flat_map(|member| &mut member.nodes);
+    nodes.for_each(|node| node.public = public);
+    Some(registry)
 }
 
 #[cfg(test)]

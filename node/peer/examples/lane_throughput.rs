@@ -131,7 +131,7 @@ fn main() {
         .block_on(LaneListener::start(any, custodian, Arc::new(Source(size))))
         .unwrap();
     region.registry.members[1].nodes[0].bulk = Some(listener.local_addr().to_string());
-    let asker = Lane::new(rig::trust(&region, region.node(A))).unwrap();
+    let asker = Lane::new(rig::trust(&region, region.node(A)), None).unwrap();
 
     let cell = |org| Arc::new(IdentityCell::new(region.node(org)));
     let server = node_server(Channel::Bulk, cell(B), region.judge()).unwrap();

@@ -28,6 +28,9 @@ pub enum PeerFailure {
     /// The frame to send is larger than a frame may be.
     #[error("the frame is larger than the protocol allows")]
     TooLarge,
+    /// There is no protocol version that both nodes speak.
+    #[error("no common protocol version")]
+    Version,
     /// Too many requests to that node wait already.
     #[error("too many requests to the node wait already")]
     Crowded,
@@ -39,7 +42,7 @@ impl PeerFailure {
     pub const fn class(self) -> Class {
         match self {
             Self::Unreachable { .. } | Self::TimedOut | Self::Closed | Self::Crowded => Class::Unavailable,
-            Self::Refused(_) => Class::Refused,
+            Self::Refused(_) | Self::Version => Class::Refused,
             Self::Misbehaved(_) => Class::Misbehaved,
             Self::TooLarge => Class::Invalid,
         }

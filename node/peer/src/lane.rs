@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 pub mod client;
 pub mod server;
+pub mod substream;
 pub mod wire;
 
 /// Frames that wait between the source of an answer and its connection: with chunks of 256 KiB, 1 MiB at most.

@@ -1,70 +1,82 @@
-//! The network task: it owns the libp2p swarm and nothing else does. Commands in, requests of others out.
+//! The network task: it owns the libp2p swarm and nothing else does. It dials, greets, opens substreams and keeps
+//! reservations at relays; frames pass it by.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
-use futures::future::BoxFuture;
-use futures::stream::FuturesUnordered;
 use libp2p::connection_limits::{self, ConnectionLimits};
-use libp2p::core::muxing::StreamMuxerBox;
-use libp2p::core::transport::Boxed;
-use libp2p::core::upgrade::{InboundConnectionUpgrade as _, OutboundConnectionUpgrade as _};
+use libp2p::core::transport::ListenerId;
+use libp2p::core::upgrade;
 use libp2p::multiaddr::Protocol;
-use libp2p::request_response::{
-    self, Event as Exchange, InboundRequestId, Message, OutboundFailure, OutboundRequestId, ProtocolSupport,
-    ResponseChannel,
-};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{DialError, NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, Transport as _, ping, tcp, yamux};
+use libp2p::{Multiaddr, PeerId, Swarm, ping, relay};
 use tokio::sync::{mpsc, oneshot};
 
+use hie_node_pki::membership::Membership;
 use hie_protocol::id::NodeKey;
-use hie_protocol::message::Response;
-use hie_protocol::refusal::Refusal;
-use hie_protocol::version::PROTOCOL_REQUEST;
+use hie_protocol::version::ProtocolVersion;
 
-use crate::budget::{Budgets, InFlight, STREAMS_MAX};
-use crate::codec::FrameCodec;
+use crate::board::{Board, Greeting};
+use crate::budget::STREAMS_MAX;
+use crate::doorman::Doorman;
 use crate::failure::PeerFailure;
-use crate::handle::{DEADLINE_MS_MAX, InboundRequest, PeerConfig, PeerStatus, StartError};
-use crate::link::{Link, Reply, Step, Waiting};
+use crate::greet::Greeter;
+use crate::handle::{PeerStatus, StartError};
+use crate::ledger::Offence;
+use crate::link::{JITTER_MAX, Link, Step, Waiting};
+use crate::relay::{budget, circuit, circuit_to, named, relays_of};
+use crate::streams::{Door, Kind, Streams};
+use crate::transport::{ChannelError, multiaddr, transport};
 use crate::trust::{Trust, node_key, peer_id};
 use crate::upgrade::{NodeUpgrade, UpgradeError};
 
 /// Most handshakes of strangers at the same time.
-const PENDING_INCOMING_MAX: u32 = 64;
+const PENDING_INCOMING_MAX: u32 = 256;
 /// Most dials at the same time.
 const PENDING_OUTGOING_MAX: u32 = 64;
 /// Most connections.
 const ESTABLISHED_MAX: u32 = 2048;
 /// Most connections with one node: one each way, and one each way that is not yet known to be dead.
 const ESTABLISHED_PER_PEER_MAX: u32 = 4;
-/// Most substreams of one connection, both ways.
-const SUBSTREAMS_MAX: usize = 4 * STREAMS_MAX;
 /// Pause between pings.
 const PING_MS: u64 = 15_000;
 /// Longest wait for a ping.
 const PING_TIMEOUT_MS: u64 = 10_000;
 /// Pause between two judgements of the live channels.
 const RECHECK_MS: u64 = 2_000;
+/// Pause between two looks at who is to be dialled.
+const DIAL_MS: u64 = 100;
 /// A channel stays open while nothing is said: a node that dials out only is reached through it.
 const IDLE_MS_MAX: u64 = 365 * 24 * 60 * 60 * 1000;
+/// Redials after a channel closed are spread over this time: a node that restarts is not met by all at once.
+const REDIAL_SPREAD_MS: u64 = 400;
+/// How long the node with the higher key leaves the redial to the other one.
+const REDIAL_ORDER_MS: u64 = 2_000;
+/// Pause between greetings of one channel, for the look at the other clock.
+const GREET_AGAIN_MS: u64 = 10 * 60 * 1000;
 
 /// What the handle asks of the task.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// Send a frame.
-    Request {
+    /// Open a substream, dialling when needed.
+    Open {
         node: NodeKey,
-        frame: Vec<u8>,
-        reply: Reply,
+        kind: Kind,
+        reply: crate::streams::OpenReply,
     },
     /// Addresses of a node were looked up.
     Resolved { node: NodeKey, addresses: Vec<Multiaddr> },
+    /// A node was greeted.
+    Greeted {
+        node: NodeKey,
+        life: u64,
+        greeting: Greeting,
+    },
     /// A membership came in force.
     Updated,
     /// Tell what is known.
@@ -76,105 +88,98 @@ pub(crate) enum Command {
 #[derive(NetworkBehaviour)]
 struct Behaviour {
     limits: connection_limits::Behaviour,
-    exchange: request_response::Behaviour<FrameCodec>,
+    streams: Streams,
+    relay: relay::Behaviour,
+    circuits: relay::client::Behaviour,
     ping: ping::Behaviour,
 }
 
-/// Why a connection did not come up, as the transport reports it.
-#[derive(Debug, thiserror::Error)]
-enum ChannelError {
-    #[error(transparent)]
-    Tcp(std::io::Error),
-    #[error(transparent)]
-    Upgrade(UpgradeError),
+/// What the task is made of.
+pub(crate) struct Parts {
+    pub trust: Arc<Trust>,
+    pub listen: Option<SocketAddr>,
+    pub keep_connected: bool,
+    pub versions: Arc<[ProtocolVersion]>,
+    pub board: Arc<Board>,
+    pub doorman: Arc<Doorman>,
 }
-
-type Answered = (InboundRequestId, ResponseChannel<Vec<u8>>, Option<Vec<u8>>, InFlight);
 
 struct Task {
     trust: Arc<Trust>,
     swarm: Swarm<Behaviour>,
     commands: mpsc::Sender<Command>,
-    inbound: mpsc::Sender<InboundRequest>,
     keep_connected: bool,
-    budgets: Budgets,
+    board: Arc<Board>,
+    greeter: Greeter,
+    doorman: Arc<Doorman>,
     links: BTreeMap<NodeKey, Link>,
-    outbound: HashMap<OutboundRequestId, Reply>,
-    answering: FuturesUnordered<BoxFuture<'static, Answered>>,
-    sending: HashMap<InboundRequestId, InFlight>,
+    /// Reservations of this node, by relay.
+    reserved: BTreeMap<NodeKey, ListenerId>,
+    /// Whether this node is a relay now.
+    relaying: bool,
+    chance: u64,
 }
 
 /// Builds the swarm, binds, and spawns the task. Gives the address bound.
 pub(crate) async fn start(
-    config: PeerConfig,
+    parts: Parts,
     commands: mpsc::Sender<Command>,
     inbox: mpsc::Receiver<Command>,
-    inbound: mpsc::Sender<InboundRequest>,
 ) -> Result<Option<SocketAddr>, StartError> {
-    let trust = config.trust;
+    let trust = parts.trust;
     let local = peer_id(&trust.node()).ok_or(StartError::Name)?;
-    let transport = transport(NodeUpgrade::new(Arc::clone(&trust))?);
+    let (circuits, client) = relay::client::new(local);
+    let transport = transport(circuits, NodeUpgrade::new(Arc::clone(&trust))?);
+    // Lazy: what travels is a node's choice alone, so its name travels with the request and costs no round trip.
     let swarm_config = libp2p::swarm::Config::with_tokio_executor()
+        .with_substream_upgrade_protocol_override(upgrade::Version::V1Lazy)
         .with_idle_connection_timeout(Duration::from_millis(IDLE_MS_MAX))
         .with_max_negotiating_inbound_streams(STREAMS_MAX);
-    let mut swarm = Swarm::new(transport, behaviour(), local, swarm_config);
-    let bound = match config.listen {
+    let behaviour = behaviour(local, Arc::clone(&parts.doorman) as Arc<dyn Door>, client);
+    let mut swarm = Swarm::new(transport, behaviour, local, swarm_config);
+    let bound = match parts.listen {
         Some(address) => Some(listen(&mut swarm, address).await?),
         None => None,
     };
+    let [a, b, c, d, e, f, g, h, ..] = *trust.node().as_bytes();
+    let greeter = Greeter {
+        trust: Arc::clone(&trust),
+        board: Arc::clone(&parts.board),
+        versions: parts.versions,
+    };
     let task = Task {
+        chance: u64::from_be_bytes([a, b, c, d, e, f, g, h]) ^ trust.now().0,
         trust,
         swarm,
         commands,
-        inbound,
-        keep_connected: config.keep_connected,
-        budgets: Budgets::default(),
+        keep_connected: parts.keep_connected,
+        board: parts.board,
+        greeter,
+        doorman: parts.doorman,
         links: BTreeMap::new(),
-        outbound: HashMap::new(),
-        answering: FuturesUnordered::new(),
-        sending: HashMap::new(),
+        reserved: BTreeMap::new(),
+        relaying: false,
     };
     tokio::spawn(task.run(inbox));
     Ok(bound)
 }
 
-/// TCP, the security upgrade, then yamux: nothing is negotiated before TLS or between TLS and yamux.
-fn transport(upgrade: NodeUpgrade) -> Boxed<(PeerId, StreamMuxerBox)> {
-    tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
-        .and_then(move |socket, point| async move {
-            let remote = point.get_remote_address().to_string();
-            let yamux = yamux::Config::default();
-            let (peer, muxer) = if point.is_dialer() {
-                let (peer, stream) = upgrade.dial(socket, &remote).await?;
-                (peer, yamux.upgrade_outbound(stream, "").await)
-            } else {
-                let (peer, stream) = upgrade.accept(socket, &remote).await?;
-                (peer, yamux.upgrade_inbound(stream, "").await)
-            };
-            let muxer = StreamMuxerBox::new(muxer.map_err(UpgradeError::Handshake)?);
-            let name = peer_id(&peer.node()).ok_or(UpgradeError::TimedOut)?;
-            Ok::<_, UpgradeError>((name, muxer))
-        })
-        .map_err(|error| error.either(ChannelError::Tcp, ChannelError::Upgrade))
-        .boxed()
-}
-
-fn behaviour() -> Behaviour {
+fn behaviour(local: PeerId, door: Arc<dyn Door>, circuits: relay::client::Behaviour) -> Behaviour {
     let limits = ConnectionLimits::default()
         .with_max_pending_incoming(Some(PENDING_INCOMING_MAX))
         .with_max_pending_outgoing(Some(PENDING_OUTGOING_MAX))
         .with_max_established(Some(ESTABLISHED_MAX))
         .with_max_established_per_peer(Some(ESTABLISHED_PER_PEER_MAX));
-    let exchange = request_response::Config::default()
-        .with_request_timeout(Duration::from_millis(DEADLINE_MS_MAX))
-        .with_max_concurrent_streams(SUBSTREAMS_MAX);
-    let protocols = [(StreamProtocol::new(PROTOCOL_REQUEST), ProtocolSupport::Full)];
     let ping = ping::Config::new()
         .with_interval(Duration::from_millis(PING_MS))
         .with_timeout(Duration::from_millis(PING_TIMEOUT_MS));
+    let mut relay = relay::Behaviour::new(local, budget());
+    relay.set_status(Some(relay::Status::Disable));
     Behaviour {
         limits: connection_limits::Behaviour::new(limits),
-        exchange: request_response::Behaviour::with_codec(FrameCodec, protocols, exchange),
+        streams: Streams::new(door),
+        relay,
+        circuits,
         ping: ping::Behaviour::new(ping),
     }
 }
@@ -206,25 +211,24 @@ async fn listen(swarm: &mut Swarm<Behaviour>, address: SocketAddr) -> Result<Soc
     }
 }
 
-fn multiaddr(address: SocketAddr) -> Multiaddr {
-    Multiaddr::from(address.ip()).with(Protocol::Tcp(address.port()))
-}
-
 impl Task {
     async fn run(mut self, mut inbox: mpsc::Receiver<Command>) {
         let mut recheck = tokio::time::interval(Duration::from_millis(RECHECK_MS));
+        let mut dial = tokio::time::interval(Duration::from_millis(DIAL_MS));
+        dial.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut stop = None;
         while stop.is_none() {
             tokio::select! {
                 event = self.swarm.select_next_some() => self.on_event(event),
-                Some(answered) = self.answering.next(), if !self.answering.is_empty() => self.on_answered(answered),
                 command = inbox.recv() => match command {
                     Some(Command::Shutdown { reply }) => stop = Some(reply),
                     Some(command) => self.on_command(command),
                     // INVARIANT: the task holds a sender itself, so the inbox never ends.
                     None => break,
                 },
-                _ = recheck.tick() => self.on_tick(),
+                _ = dial.tick() => self.on_dial_tick(),
+                // Each cut is logged where it happens; the connection's own error then arrives as an event.
+                _ = recheck.tick() => { let _cut = self.trust.recheck(); }
             }
         }
         self.trust.live().cut_all();
@@ -234,8 +238,17 @@ impl Task {
 
     fn on_command(&mut self, command: Command) {
         match command {
-            Command::Request { node, frame, reply } => self.request(node, Waiting { frame, reply }),
+            Command::Open { node, kind, reply } => self.open(node, Waiting { kind, reply }),
             Command::Resolved { node, addresses } => self.dial(node, addresses),
+            Command::Greeted { node, life, greeting } => {
+                self.board.greeted(node, greeting);
+                let waiting = self
+                    .links
+                    .entry(node)
+                    .or_default()
+                    .greeted(life, greeting, Instant::now());
+                waiting.into_iter().for_each(|one| self.open(node, one));
+            }
             Command::Updated => self.forget(),
             Command::Status { reply } => {
                 // Whoever asked may have gone.
@@ -245,7 +258,7 @@ impl Task {
         }
     }
 
-    fn request(&mut self, node: NodeKey, waiting: Waiting) {
+    fn open(&mut self, node: NodeKey, waiting: Waiting) {
         if waiting.reply.is_closed() {
             return;
         }
@@ -262,7 +275,12 @@ impl Task {
         }
         let link = self.links.entry(node).or_default();
         match link.step(Instant::now()) {
-            Step::Send => self.send(node, waiting),
+            Step::Open => {
+                if let Some(peer) = peer_id(&node) {
+                    let streams = &mut self.swarm.behaviour_mut().streams;
+                    streams.open(peer, waiting.kind, waiting.reply);
+                }
+            }
             Step::Wait => link.wait(waiting),
             Step::Dial => {
                 link.wait(waiting);
@@ -274,31 +292,38 @@ impl Task {
         }
     }
 
-    fn send(&mut self, node: NodeKey, waiting: Waiting) {
+    /// Greets a node over its newest channel; the outcome comes back as a command.
+    fn greet(&mut self, node: NodeKey) {
         let Some(peer) = peer_id(&node) else { return };
-        let id = self.swarm.behaviour_mut().exchange.send_request(&peer, waiting.frame);
-        self.outbound.insert(id, waiting.reply);
+        let (reply, stream) = oneshot::channel();
+        self.swarm.behaviour_mut().streams.open(peer, Kind::Request, reply);
+        let life = self.links.get(&node).map(|link| link.life).unwrap_or_default();
+        let (greeter, commands) = (self.greeter.clone(), self.commands.clone());
+        tokio::spawn(async move {
+            let greeting = greeter.greet(node, stream).await;
+            // A stopped task needs no greeting.
+            let _stopped = commands.send(Command::Greeted { node, life, greeting }).await;
+        });
     }
 
-    /// Looks the address of a node up, off the task.
+    /// Looks the addresses of a node up, off the task: its own first, then circuits through its relays.
     fn resolve(&self, node: NodeKey) {
-        let address = self
-            .trust
-            .membership()
-            .node(&node)
-            .and_then(|known| known.control.clone());
+        let membership = self.trust.membership();
+        let direct = membership.node(&node).and_then(|known| known.control.clone());
+        let own = self.trust.node();
+        let mut relays = relays_of(&membership, &node);
+        relays.retain(|(relay, _)| *relay != own);
         let commands = self.commands.clone();
         tokio::spawn(async move {
-            let addresses = match address {
-                Some(address) => match tokio::net::lookup_host(&address).await {
-                    Ok(found) => found.map(multiaddr).collect(),
-                    Err(error) => {
-                        tracing::info!(%node, address, %error, "the address of a node cannot be looked up");
-                        Vec::new()
-                    }
-                },
+            let mut addresses = match direct {
+                Some(address) => looked_up(node, &address).await,
                 None => Vec::new(),
             };
+            for (relay, address) in relays {
+                let Some(peer) = peer_id(&node) else { continue };
+                let found = looked_up(relay, &address).await;
+                addresses.extend(found.into_iter().filter_map(|at| circuit_to(&relay, at, peer)));
+            }
             // A stopped task needs no addresses.
             let _stopped = commands.send(Command::Resolved { node, addresses }).await;
         });
@@ -308,7 +333,12 @@ impl Task {
         let own = node == self.trust.node();
         let dialled = match peer_id(&node) {
             Some(peer) if !addresses.is_empty() && !own => {
-                self.swarm.dial(DialOpts::peer_id(peer).addresses(addresses).build())
+                // From a port of its own: from the listening one, a dial after a break meets the remains of the last.
+                let options = DialOpts::peer_id(peer)
+                    .addresses(addresses)
+                    .override_dial_concurrency_factor(NonZeroU8::MIN)
+                    .allocate_new_port();
+                self.swarm.dial(options.build())
             }
             _ => Err(DialError::NoAddresses),
         };
@@ -320,32 +350,87 @@ impl Task {
     }
 
     fn dial_failed(&mut self, node: NodeKey, error: &DialError) {
-        let at = self.trust.now();
-        self.links
-            .entry(node)
-            .or_default()
-            .failed(failure(error), at, Instant::now());
+        let (at, jitter) = (self.trust.now(), self.jitter(JITTER_MAX));
+        let link = self.links.entry(node).or_default();
+        link.failed(failure(error), at, Instant::now(), jitter);
     }
 
     /// Drops what is known of nodes that are out.
     fn forget(&mut self) {
         let membership = self.trust.membership();
-        self.links
-            .retain(|node, link| link.connections > 0 || membership.node(node).is_some_and(|known| known.active));
+        let active = |node: &NodeKey| membership.node(node).is_some_and(|known| known.active);
+        self.links.retain(|node, link| link.connections > 0 || active(node));
+        self.board.retain(active);
     }
 
-    fn on_tick(&mut self) {
-        // Each cut is logged where it happens; the connection's own error then arrives as an event.
-        let _cut = self.trust.recheck();
+    /// A number below `limit` (splitmix64): spreads dials, keeps no secret.
+    fn jitter(&mut self, limit: u64) -> u64 {
+        self.chance = self.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.chance;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % limit.max(1)
+    }
+
+    fn on_dial_tick(&mut self) {
+        let (membership, own, now) = (self.trust.membership(), self.trust.node(), Instant::now());
+        self.offer_relay(&membership, &own);
+        self.reserve(&membership, &own);
         if !self.keep_connected {
             return;
         }
-        let (membership, own) = (self.trust.membership(), self.trust.node());
-        for (node, known) in membership.active() {
-            let due =
-                *node != own && known.control.is_some() && self.links.entry(*node).or_default().due(Instant::now());
-            if due {
+        let mut greet = Vec::new();
+        for (node, known) in membership.active().filter(|(node, _)| **node != own) {
+            let link = self.links.entry(*node).or_default();
+            let again = Duration::from_millis(GREET_AGAIN_MS);
+            if link
+                .greeted_at
+                .is_some_and(|at| now.saturating_duration_since(at) >= again)
+            {
+                link.greeted_at = Some(now);
+                greet.push(*node);
+            }
+            let dialled = known.control.is_some() || !known.relays.is_empty();
+            if dialled && link.due(now) {
                 self.resolve(*node);
+            }
+        }
+        greet.into_iter().for_each(|node| self.greet(node));
+    }
+
+    /// Relays while the registry says so.
+    fn offer_relay(&mut self, membership: &Membership, own: &NodeKey) {
+        let known = membership.node(own).filter(|known| known.active && known.relay);
+        let address = known.and_then(|known| named(known.control.as_deref()?));
+        if address.is_some() == self.relaying {
+            return;
+        }
+        self.relaying = address.is_some();
+        let status = match address {
+            Some(address) => {
+                self.swarm.add_external_address(address);
+                relay::Status::Enable
+            }
+            None => relay::Status::Disable,
+        };
+        self.swarm.behaviour_mut().relay.set_status(Some(status));
+    }
+
+    /// Keeps a reservation at every relay of this node that has a channel.
+    fn reserve(&mut self, membership: &Membership, own: &NodeKey) {
+        for (relay, address) in relays_of(membership, own) {
+            let connected = self.links.get(&relay).is_some_and(|link| link.connections > 0);
+            if !connected || self.reserved.contains_key(&relay) {
+                continue;
+            }
+            let Some(at) = named(&address).and_then(|at| circuit(&relay, at)) else {
+                continue;
+            };
+            match self.swarm.listen_on(at) {
+                Ok(listener) => {
+                    self.reserved.insert(relay, listener);
+                }
+                Err(error) => tracing::warn!(%relay, %error, "a relay cannot be asked for a reservation"),
             }
         }
     }
@@ -365,6 +450,7 @@ impl Task {
                     since: link.since,
                     last_error: link.last_error,
                     rtt_ms: link.rtt.map(|rtt| u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX)),
+                    version: self.board.version(node),
                 }
             })
             .collect()
@@ -373,11 +459,20 @@ impl Task {
     fn on_event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         let at = self.trust.now();
         match event {
-            SwarmEvent::ConnectionEstablished { peer_id, .. } => {
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                endpoint,
+                ..
+            } => {
                 let Some(node) = node_key(&peer_id) else { return };
-                tracing::info!(%node, "channel up");
-                for waiting in self.links.entry(node).or_default().up(at) {
-                    self.send(node, waiting);
+                let relayed = endpoint.is_relayed();
+                tracing::info!(%node, relayed, "channel up");
+                self.links.entry(node).or_default().up(at);
+                self.board.connected(node, true);
+                self.greet(node);
+                if endpoint.is_listener() && !self.welcome(&node) {
+                    self.swarm.close_connection(connection_id);
                 }
             }
             SwarmEvent::ConnectionClosed {
@@ -387,7 +482,7 @@ impl Task {
             } => {
                 let Some(node) = node_key(&peer_id) else { return };
                 tracing::info!(%node, left = num_established, "channel closed");
-                self.links.entry(node).or_default().down(num_established, at);
+                self.on_closed(node, num_established);
             }
             SwarmEvent::OutgoingConnectionError {
                 peer_id: Some(peer),
@@ -399,7 +494,9 @@ impl Task {
                     self.dial_failed(node, &error);
                 }
             }
-            SwarmEvent::Behaviour(BehaviourEvent::Exchange(event)) => self.on_exchange(event),
+            SwarmEvent::ListenerClosed { listener_id, .. } => {
+                self.reserved.retain(|_, listener| *listener != listener_id);
+            }
             SwarmEvent::Behaviour(BehaviourEvent::Ping(event)) => match event.result {
                 Ok(rtt) => {
                     if let Some(link) = node_key(&event.peer).and_then(|node| self.links.get_mut(&node)) {
@@ -412,113 +509,56 @@ impl Task {
                 }
                 Err(_) => {}
             },
+            SwarmEvent::Behaviour(BehaviourEvent::Relay(event)) => tracing::debug!(?event, "relay"),
+            SwarmEvent::Behaviour(BehaviourEvent::Circuits(event)) => tracing::debug!(?event, "circuit"),
             _ => {}
         }
     }
 
-    fn on_exchange(&mut self, event: Exchange<Vec<u8>, Vec<u8>>) {
-        match event {
-            Exchange::Message {
-                peer,
-                message:
-                    Message::Request {
-                        request_id,
-                        request,
-                        channel,
-                    },
-                ..
-            } => {
-                self.on_request(peer, request_id, request, channel);
-            }
-            Exchange::Message {
-                message: Message::Response { request_id, response },
-                ..
-            } => {
-                self.settle(request_id, Ok(response));
-            }
-            Exchange::OutboundFailure { request_id, error, .. } => {
-                let failure = match error {
-                    OutboundFailure::Timeout => PeerFailure::TimedOut,
-                    OutboundFailure::DialFailure => PeerFailure::Unreachable { since: None },
-                    OutboundFailure::ConnectionClosed => PeerFailure::Closed,
-                    OutboundFailure::UnsupportedProtocols => PeerFailure::Misbehaved("it does not take requests"),
-                    OutboundFailure::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                        PeerFailure::Misbehaved("its frame is larger than allowed")
-                    }
-                    OutboundFailure::Io(_) => PeerFailure::Closed,
-                };
-                self.settle(request_id, Err(failure));
-            }
-            Exchange::InboundFailure {
-                request_id,
-                peer,
-                error,
-                ..
-            } => {
-                tracing::info!(%peer, %error, "a request of another node failed");
-                self.sending.remove(&request_id);
-            }
-            Exchange::ResponseSent { request_id, .. } => {
-                self.sending.remove(&request_id);
-            }
-        }
-    }
-
-    fn settle(&mut self, id: OutboundRequestId, outcome: Result<Vec<u8>, PeerFailure>) {
-        if let Some(reply) = self.outbound.remove(&id) {
-            // The caller's deadline may have passed.
-            let _gone = reply.send(outcome);
-        }
-    }
-
-    fn on_request(&mut self, peer: PeerId, id: InboundRequestId, frame: Vec<u8>, channel: ResponseChannel<Vec<u8>>) {
+    /// Whether a member may open one more connection now; who opens them too fast is counted.
+    fn welcome(&self, node: &NodeKey) -> bool {
         let membership = self.trust.membership();
-        let known = node_key(&peer).and_then(|node| membership.node(&node).map(|known| (node, known)));
-        let Some((node, known)) = known.filter(|(_, known)| known.active) else {
-            // Its channel is being cut; dropping the response channel resets the substream.
-            return;
+        let Some(known) = membership.node(node) else {
+            return false;
         };
-        let Some(in_flight) = self.budgets.take(&known.org, frame.len()) else {
-            tracing::warn!(%node, org = %known.org, "the budget of a member is used up");
-            return self.refuse(channel, Refusal::Budget);
-        };
-        let (reply, answer) = oneshot::channel();
-        let request = InboundRequest {
-            from: node,
-            org: known.org.clone(),
-            frame,
-            reply,
-        };
-        if self.inbound.try_send(request).is_err() {
-            return self.refuse(channel, Refusal::Busy);
+        let welcome = self.doorman.budgets.connection(&known.org, Instant::now());
+        if !welcome {
+            let offence = Offence::Connections;
+            tracing::warn!(%node, org = %known.org, offence = offence.word(), "a connection is refused");
+            self.doorman.ledger.count(&known.org, offence, self.trust.now());
         }
-        let limit = Duration::from_millis(DEADLINE_MS_MAX);
-        self.answering.push(Box::pin(async move {
-            let frame = tokio::time::timeout(limit, answer).await.ok().and_then(Result::ok);
-            (id, channel, frame, in_flight)
-        }));
+        welcome
     }
 
-    fn on_answered(&mut self, (id, channel, frame, mut in_flight): Answered) {
-        let Some(frame) = frame else {
-            return self.refuse(channel, Refusal::Failed);
+    fn on_closed(&mut self, node: NodeKey, left: u32) {
+        let (at, now) = (self.trust.now(), Instant::now());
+        let spread = self.jitter(REDIAL_SPREAD_MS);
+        // Both sides see the end; the one with the lower key dials first, so that they do not dial each other.
+        let membership = self.trust.membership();
+        let (own, addressed) = (self.trust.node(), |key| {
+            membership.node(&key).is_some_and(|known| known.control.is_some())
+        });
+        let order = if own > node && addressed(own) && addressed(node) {
+            REDIAL_ORDER_MS
+        } else {
+            0
         };
-        in_flight.answer(frame.len());
-        if self
-            .swarm
-            .behaviour_mut()
-            .exchange
-            .send_response(channel, frame)
-            .is_ok()
-        {
-            self.sending.insert(id, in_flight);
+        let link = self.links.entry(node).or_default();
+        let waiting = link.down(left, at);
+        if left == 0 {
+            link.hold(now, Duration::from_millis(order.saturating_add(spread)));
+            self.board.connected(node, false);
         }
+        waiting.into_iter().for_each(|one| self.open(node, one));
     }
+}
 
-    fn refuse(&mut self, channel: ResponseChannel<Vec<u8>>, refusal: Refusal) {
-        if let Ok(frame) = Response::Refused(refusal).encode() {
-            // The other side may have gone.
-            let _gone = self.swarm.behaviour_mut().exchange.send_response(channel, frame);
+async fn looked_up(node: NodeKey, address: &str) -> Vec<Multiaddr> {
+    match tokio::net::lookup_host(address).await {
+        Ok(found) => found.map(multiaddr).collect(),
+        Err(error) => {
+            tracing::info!(%node, address, %error, "the address of a node cannot be looked up");
+            Vec::new()
         }
     }
 }

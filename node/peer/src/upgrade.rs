@@ -42,6 +42,9 @@ pub enum UpgradeError {
     /// Too slow.
     #[error("the handshake took longer than {HANDSHAKE_MS_MAX} ms")]
     TimedOut,
+    /// Too many handshakes of one address.
+    #[error("too many handshakes of this address are under way")]
+    Crowded,
     /// TLS cannot be configured.
     #[error("TLS cannot be configured")]
     Config(#[from] rustls::Error),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::AsyncWriteExt as _;
 use hie_node_peer::budget::STREAMS_MAX;
 use hie_node_peer::failure::PeerFailure;
-use hie_node_peer::handle::{InboundRequest, PeerConfig, Peers};
+use hie_node_peer::handle::{InboundRequest, OUTBOUND_MAX, PeerConfig, Peers};
 use hie_node_pki::identity::NodeIdentity;
 use hie_node_pki::refusal::CertificateRefusal;
 use hie_protocol::cbor::FRAME_BYTES_MAX;
@@ -18,6 +18,7 @@ use hie_protocol::message::Response;
 use hie_protocol::refusal::Refusal;
 use hie_protocol::registry::Standing;
 use hie_protocol::sign::Signer as _;
+use hie_protocol::version::SPOKEN;
 use tokio::sync::mpsc;
 
 use rig::{A, B, Log, region, trust};
@@ -35,6 +36,7 @@ async fn listening(
         listen,
         trust: trust(region, identity),
         keep_connected: false,
+        versions: SPOKEN.to_vec(),
     };
     let (peers, requests) = Peers::start(config).await.unwrap();
     let address = peers.local_addr().unwrap().to_string();
@@ -52,6 +54,7 @@ async fn dialling(region: &region::Region, identity: NodeIdentity) -> Peers {
         listen: None,
         trust: trust(region, identity),
         keep_connected: false,
+        versions: SPOKEN.to_vec(),
     };
     Peers::start(config).await.unwrap().0
 }
@@ -105,7 +108,7 @@ async fn spec_p_chan_two_nodes_talk() {
 }
 
 #[tokio::test]
-async fn a_node_that_dials_out_only_is_reached_through_its_channel() {
+async fn spec_p_outbound_a_node_that_dials_out_only_is_reached_through_its_channel() {
     let mut region = region::Region::new();
     let identity = region.node(B);
     let (acceptor, _requests, b) = listening(&mut region, identity).await;
@@ -113,6 +116,7 @@ async fn a_node_that_dials_out_only_is_reached_through_its_channel() {
         listen: None,
         trust: trust(&region, region.node(A)),
         keep_connected: true,
+        versions: SPOKEN.to_vec(),
     };
     let (dialler, requests) = Peers::start(config).await.unwrap();
     echo(requests);
@@ -264,6 +268,7 @@ async fn spec_p_tls_revocation_cuts_a_live_channel() {
         listen: None,
         trust: Arc::clone(&dialler_trust),
         keep_connected: false,
+        versions: SPOKEN.to_vec(),
     };
     let (dialler, _requests) = Peers::start(config).await.unwrap();
     assert_eq!(dialler.request(b, b"ab".to_vec(), LONG).await, Ok(b"ba".to_vec()));
@@ -301,6 +306,7 @@ async fn spec_p_tls_expiry_cuts_a_live_channel_without_a_message() {
         listen: None,
         trust: Arc::clone(&dialler_trust),
         keep_connected: false,
+        versions: SPOKEN.to_vec(),
     };
     let (dialler, _requests) = Peers::start(config).await.unwrap();
     assert!(dialler.request(b, b"ab".to_vec(), LONG).await.is_ok());
@@ -311,7 +317,7 @@ async fn spec_p_tls_expiry_cuts_a_live_channel_without_a_message() {
 }
 
 #[tokio::test]
-async fn a_slow_node_meets_the_deadline_and_a_greedy_one_its_budget() {
+async fn spec_p_budget_a_slow_node_meets_the_deadline_and_a_greedy_one_its_budget() {
     let mut region = region::Region::new();
     let identity = region.node(B);
     let (_acceptor, mut requests, b) = listening(&mut region, identity).await;
@@ -320,10 +326,16 @@ async fn a_slow_node_meets_the_deadline_and_a_greedy_one_its_budget() {
     assert_eq!(slow, Err(PeerFailure::TimedOut));
     let first = requests.recv().await.unwrap();
 
-    // One is held unanswered; the budget has room for one less.
+    // One is held unanswered; the budget has room for one less. A handle asks less at once than the budget allows, so
+    // that it takes two to exceed it.
+    let second = dialling(&region, region.node(A)).await;
     let mut asked = Vec::new();
-    for _ in 1..STREAMS_MAX {
-        let dialler = dialler.clone();
+    for number in 1..STREAMS_MAX {
+        let dialler = if number < OUTBOUND_MAX {
+            dialler.clone()
+        } else {
+            second.clone()
+        };
         asked.push(tokio::spawn(
             async move { dialler.request(b, b"more".to_vec(), LONG).await },
         ));
@@ -332,7 +344,7 @@ async fn a_slow_node_meets_the_deadline_and_a_greedy_one_its_budget() {
     for _ in 1..STREAMS_MAX {
         held.push(requests.recv().await.unwrap());
     }
-    let over = dialler.request(b, b"over".to_vec(), LONG).await.unwrap();
+    let over = second.request(b, b"over".to_vec(), LONG).await.unwrap();
     assert_eq!(Response::decode(&over).unwrap(), Response::Refused(Refusal::Budget));
     for request in held {
         let _late = request.reply.send(b"at last".to_vec());

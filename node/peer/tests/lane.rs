@@ -164,7 +164,7 @@ async fn world(source: Source) -> World {
         .unwrap();
     region.registry.members[1].nodes[0].bulk = Some(listener.local_addr().to_string());
     let asker = trust(&region, region.node(A));
-    let lane = Lane::new(Arc::clone(&asker)).unwrap();
+    let lane = Lane::new(Arc::clone(&asker), None).unwrap();
     let b = region.node(B).node();
     World {
         region,
@@ -339,7 +339,7 @@ async fn spec_p_bulk_revocation_ends_a_running_transfer() {
 async fn spec_p_bulk_the_lane_judges_like_the_control_channel() {
     let world = world(Source::default()).await;
     let log = Log::start();
-    let bad = Lane::new(trust(&world.region, world.region.self_signed(A))).unwrap();
+    let bad = Lane::new(trust(&world.region, world.region.self_signed(A)), None).unwrap();
     let refused = bad.fetch(world.b, ask(Item::Document, 0), LONG).await.map(|_| ());
     assert_eq!(refused, Err(PeerFailure::Refused(CertificateRefusal::SelfSigned)));
     for side in [

@@ -12,7 +12,7 @@ use rustls::{ClientConfig, Error as TlsError, ServerConfig};
 use hie_protocol::version::{ALPN_BULK, ALPN_BULK_2, ALPN_CONTROL, ALPN_ENROL};
 
 use crate::clock::{Clock, TlsClock};
-use crate::enrol::PinnedRoot;
+use crate::enrol::{KnownCaller, PinnedRoot};
 use crate::identity::{IdentityCell, Present};
 use crate::verify::Judge;
 
@@ -73,18 +73,40 @@ pub fn node_client(
     Ok(Arc::new(config))
 }
 
-/// The authority's enrolment server: it shows its leaf and the root, and asks for no certificate. Errors: rustls' own.
+/// The authority's enrolment server: it shows its leaf and the root. A caller may show a certificate under the same
+/// root (RFC 7030 §3.3.2); whether it is revoked or suspended is the business of whoever answers. Errors: rustls' own,
+/// and an identity without its root.
 pub fn enrolment_server(identity: Arc<IdentityCell>, clock: Arc<dyn Clock>) -> Result<Arc<ServerConfig>, TlsError> {
+    let callers = KnownCaller::new(&identity.load(), Arc::clone(&clock))?;
     let mut config = ServerConfig::builder_with_details(provider(), Arc::new(TlsClock(clock)))
         .with_protocol_versions(&[&TLS13])?
-        .with_no_client_auth()
+        .with_client_cert_verifier(Arc::new(callers))
         .with_cert_resolver(Arc::new(Present(identity)));
     harden(&mut config, &[ALPN_ENROL]);
+    // EST clients of other makers speak of HTTP alone, or of nothing.
+    config.alpn_protocols.push(b"http/1.1".to_vec());
     Ok(Arc::new(config))
 }
 
 /// A joining node: it trusts only the root whose SHA-256 the invitation carries. Errors: rustls' own.
 pub fn enrolment_client(fingerprint: [u8; 32], clock: Arc<dyn Clock>) -> Result<Arc<ClientConfig>, TlsError> {
+    caller(fingerprint, clock, None)
+}
+
+/// A member's node at the authority: the same trust, and it shows its certificate. Errors: rustls' own.
+pub fn renewal_client(
+    fingerprint: [u8; 32],
+    identity: Arc<IdentityCell>,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    caller(fingerprint, clock, Some(identity))
+}
+
+fn caller(
+    fingerprint: [u8; 32],
+    clock: Arc<dyn Clock>,
+    identity: Option<Arc<IdentityCell>>,
+) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = provider();
     let schemes = provider.signature_verification_algorithms;
     let verifier = PinnedRoot {
@@ -92,11 +114,14 @@ pub fn enrolment_client(fingerprint: [u8; 32], clock: Arc<dyn Clock>) -> Result<
         clock: Arc::clone(&clock),
         schemes,
     };
-    let mut config = ClientConfig::builder_with_details(provider, Arc::new(TlsClock(clock)))
+    let builder = ClientConfig::builder_with_details(provider, Arc::new(TlsClock(clock)))
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match identity {
+        Some(identity) => builder.with_client_cert_resolver(Arc::new(Present(identity))),
+        None => builder.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![ALPN_ENROL.to_vec()];
     config.resumption = Resumption::disabled();
     config.enable_sni = false;

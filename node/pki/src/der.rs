@@ -58,7 +58,7 @@ fn is_constructed(bytes: &[u8], at: usize) -> bool {
 }
 
 /// Offsets of the body and behind it, of the value at `at` inside a container that ends at `end`.
-fn head(bytes: &[u8], at: usize, end: usize) -> Result<(usize, usize), DerError> {
+pub(crate) fn head(bytes: &[u8], at: usize, end: usize) -> Result<(usize, usize), DerError> {
     let (truncated, form) = (DerError::Truncated { at }, DerError::Form { at });
     let byte = |offset: usize| bytes.get(offset).copied().filter(|_| offset < end).ok_or(truncated);
     if byte(at)? & 0x1f == 0x1f {

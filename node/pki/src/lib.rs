@@ -17,6 +17,7 @@ pub mod identity;
 pub mod key;
 pub mod membership;
 pub mod pem;
+pub mod pkcs7;
 pub mod refusal;
 pub mod verify;
 pub mod web;

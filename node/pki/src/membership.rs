@@ -10,7 +10,7 @@ use rustls_pki_types::{CertificateDer, TrustAnchor};
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 
 use hie_protocol::id::{Millis, NodeKey, OrgId, PublicKey};
-use hie_protocol::registry::{Registry, Standing};
+use hie_protocol::registry::{MemberRole, Registry, Standing};
 
 use crate::x509::{self, X509Error};
 
@@ -42,6 +42,10 @@ pub struct MemberNode {
     pub control: Option<String>,
     /// `host:port` of its bulk lane.
     pub bulk: Option<String>,
+    /// Members through which it is reached.
+    pub relays: Vec<OrgId>,
+    /// Whether its organisation carries sealed channels of others.
+    pub relay: bool,
     /// Whether its organisation takes part.
     pub active: bool,
 }
@@ -77,6 +81,8 @@ impl Membership {
                     public: node.public,
                     control: node.control.clone(),
                     bulk: node.bulk.clone(),
+                    relays: node.relays.clone(),
+                    relay: member.roles.contains(&MemberRole::Relay),
                     active: member.standing == Standing::Active,
                 };
                 nodes.insert(node.key, entry);

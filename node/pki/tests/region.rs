@@ -83,7 +83,8 @@ impl Region {
         region
     }
 
-    fn join(&mut self, org: &str) {
+    /// Lets one more member join.
+    pub fn join(&mut self, org: &str) {
         let key = Key::generate(&SystemRandom::new()).unwrap();
         let identity = self.certify(&key, org, validity());
         self.registry.members.push(Member {

@@ -5,9 +5,10 @@ use hie_protocol::registry::{ConsentModel, MemberKind, MemberRole, Standing};
 use hie_protocol::words::check_words;
 use serde_json::json;
 
+use super::change::{Change, Effect};
 use super::enrol::Guest;
-use super::{Authority, Decision, RegionOptions, serve};
-use crate::cli::arguments::{AuthorityCommand, AuthorityDir, Invite, Kind, MemberRoleArgument, Model};
+use super::{Authority, Decision, RegionOptions, office, serve};
+use crate::cli::arguments::{AuthorityCommand, AuthorityDir, AuthorityRevoke, Invite, Kind, MemberRoleArgument, Model};
 use crate::cli::output::Output;
 use crate::clock;
 use crate::fault::{Exit, Fault, Outcome};
@@ -26,6 +27,7 @@ pub async fn run(command: AuthorityCommand, output: &Output) -> Outcome<Exit> {
                 address: init.address,
                 token_threshold: init.token_threshold,
                 token_authorities: init.token_authorities,
+                certificate_days: init.certificate_days,
             };
             let authority = Authority::init(&init.dir, options, clock::now())?;
             let root = super::enrol::sha256(authority.root.root());
@@ -47,20 +49,39 @@ pub async fn run(command: AuthorityCommand, output: &Output) -> Outcome<Exit> {
             Ok(Exit::Done)
         }
         AuthorityCommand::List(dir) => list(&dir, output),
-        AuthorityCommand::Approve(request) => decide(&request.dir, request.request, true, output),
+        AuthorityCommand::Approve(approve) => match (&approve.dir, approve.number) {
+            (Some(dir), Some(request)) if approve.officer_key.is_none() => decide(dir, request, true, output),
+            _ => office::approve(approve, output),
+        },
         AuthorityCommand::Reject(request) => decide(&request.dir, request.request, false, output),
-        AuthorityCommand::Revoke(revoke) => {
-            let org = organisation(&revoke.organisation)?;
-            let mut authority = Authority::open(&revoke.dir)?;
-            authority.revoke(&org, clock::now())?;
-            let version = authority.state.registry.version;
-            output.data(
-                format!("Revoked {org}; registry version {version}"),
-                &json!({ "revoked": org.as_str(), "registry": version }),
-            );
-            Ok(Exit::Done)
+        AuthorityCommand::Revoke(member) => fell(&member, "revoked", Standing::Revoked(clock::now()), output),
+        AuthorityCommand::Suspend(member) => fell(&member, "suspended", Standing::Suspended(clock::now()), output),
+        AuthorityCommand::Reinstate(member) => {
+            let org = organisation(&member.organisation)?;
+            let mut authority = Authority::open(&member.dir)?;
+            Ok(office::say(
+                authority.grant(Change::Reinstate { org }, clock::now())?,
+                output,
+            ))
         }
+        AuthorityCommand::Roles(command) => office::roles(&command, output),
+        AuthorityCommand::Node(command) => office::node(&command, output),
+        AuthorityCommand::Officer(command) => office::officer(command, output),
+        AuthorityCommand::Pending(command) => office::pending(command, output),
     }
+}
+
+/// Takes a member out, for now or for good.
+fn fell(member: &AuthorityRevoke, word: &'static str, standing: Standing, output: &Output) -> Outcome<Exit> {
+    let org = organisation(&member.organisation)?;
+    let mut authority = Authority::open(&member.dir)?;
+    authority.fell(&org, standing, clock::now())?;
+    let version = authority.state.registry.version;
+    output.data(
+        format!("{org} is {word}; registry version {version}"),
+        &json!({ word: org.as_str(), "registry": version }),
+    );
+    Ok(Exit::Done)
 }
 
 /// Reads an OID URN from the command line.
@@ -72,9 +93,27 @@ pub fn organisation(text: &str) -> Outcome<OrgId> {
     ))
 }
 
+/// Roles as the command line names them.
+pub(super) fn member_roles(roles: &[MemberRoleArgument]) -> Vec<MemberRole> {
+    let read = roles.iter().map(|role| match role {
+        MemberRoleArgument::IndexHolder => MemberRole::IndexHolder,
+        MemberRoleArgument::TokenAuthority => MemberRole::TokenAuthority,
+        MemberRoleArgument::Witness => MemberRole::Witness,
+        MemberRoleArgument::Relay => MemberRole::Relay,
+    });
+    read.collect()
+}
+
 fn decide(dir: &std::path::Path, request: u64, approve: bool, output: &Output) -> Outcome<Exit> {
     let mut authority = Authority::open(dir)?;
-    authority.decide(request, approve, clock::now())?;
+    if approve {
+        let effect = authority.grant(Change::Admit { request }, clock::now())?;
+        if let Effect::Pending(_) = effect {
+            return Ok(office::say(effect, output));
+        }
+    } else {
+        authority.decide(request, false, clock::now())?;
+    }
     let word = if approve { "Approved" } else { "Rejected" };
     output.data(
         format!("{word} request {request}"),
@@ -108,7 +147,10 @@ fn list(dir: &AuthorityDir, output: &Output) -> Outcome<Exit> {
                 member.name,
                 roles.join(", ")
             ),
-            &json!({ "member": member.org.as_str(), "name": member.name, "standing": standing, "roles": roles }),
+            &json!({
+                "member": member.org.as_str(), "name": member.name, "standing": standing, "roles": roles,
+                "nodes": member.nodes.iter().map(|node| node.key.to_hex()).collect::<Vec<_>>(),
+            }),
         );
     }
     for request in authority
@@ -122,7 +164,11 @@ fn list(dir: &AuthorityDir, output: &Output) -> Outcome<Exit> {
             .invited
             .iter()
             .find(|invited| invited.used == Some(request.id))
-            .map(|invited| invited.name.clone());
+            .map(|invited| invited.name.clone())
+            .or_else(|| {
+                let (member, _) = authority.state.registry.node(&request.beside?)?;
+                Some(format!("{} (new key)", member.name))
+            });
         let words = check_words(request.node.as_bytes()).join(" ");
         output.data(
             format!("request  {}  {}  {words}", request.id, name.clone().unwrap_or_default()),
@@ -144,15 +190,7 @@ pub fn invite(invite: Invite, output: &Output) -> Outcome<Exit> {
             Kind::Laboratory => MemberKind::Laboratory,
             Kind::Other => MemberKind::Other,
         },
-        roles: invite
-            .roles
-            .iter()
-            .map(|role| match role {
-                MemberRoleArgument::IndexHolder => MemberRole::IndexHolder,
-                MemberRoleArgument::TokenAuthority => MemberRole::TokenAuthority,
-                MemberRoleArgument::Witness => MemberRole::Witness,
-            })
-            .collect(),
+        roles: member_roles(&invite.roles),
         phone: invite.phone,
         days: invite.days,
     };

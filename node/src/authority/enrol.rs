@@ -11,7 +11,8 @@ use hie_protocol::words::check_words;
 use ring::digest;
 use serde::{Deserialize, Serialize};
 
-use super::{Authority, CERTIFICATE_LIFE_MS, DAY_MS, Decision, Invited, Issued, OPEN_MAX, Requested, random};
+use super::change::Change;
+use super::{Authority, DAY_MS, Decision, Invited, Issued, OPEN_MAX, Requested, random};
 use crate::fault::{Exit, Fault, Outcome};
 
 /// Largest enrolment body, in bytes.
@@ -28,6 +29,9 @@ pub struct EnrolRequest {
     pub control: Option<String>,
     /// `host:port` of the bulk lane.
     pub bulk: Option<String>,
+    /// Members through which the node is reached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relays: Vec<OrgId>,
 }
 
 /// What the authority answers, as often as asked.
@@ -162,31 +166,25 @@ impl Authority {
         if invited.expires < now {
             return Err(refused("the invitation has ended"));
         }
-        let id = self
-            .state
-            .requested
-            .iter()
-            .map(|known| known.id)
-            .max()
-            .unwrap_or(0)
-            .saturating_add(1);
+        let id = self.next_request()?;
         self.state.requested.push(Requested {
             id,
             secret,
             csr: request.csr.clone(),
             node: facts.node(),
             public: facts.public(),
+            beside: None,
             control: request.control.clone(),
             bulk: request.bulk.clone(),
+            relays: request.relays.clone(),
             decision: Decision::Waiting,
         });
         for open in self.state.invited.iter_mut().filter(|open| open.secret == secret) {
             open.used = Some(id);
         }
+        self.save()?;
         if auto_approve {
             self.decide(id, true, now)?;
-        } else {
-            self.save()?;
         }
         let known = self.state.requested.iter().find(|known| known.id == id).cloned();
         known
@@ -194,53 +192,70 @@ impl Authority {
             .ok_or_else(|| refused("the request is gone"))
     }
 
-    /// Approves or rejects a request; an approval issues the certificate and publishes the registry.
+    /// A number for a new request, while there is room.
+    pub(super) fn next_request(&self) -> Outcome<u64> {
+        let waiting = |known: &&Requested| known.decision == Decision::Waiting;
+        if self.state.requested.iter().filter(waiting).count() >= OPEN_MAX {
+            return Err(Fault::new(
+                Exit::Busy,
+                "Too many requests wait.",
+                format!("the limit is {OPEN_MAX}"),
+                "Decide on some, then let the node ask again.",
+            ));
+        }
+        let highest = self.state.requested.iter().map(|known| known.id).max();
+        Ok(highest.unwrap_or(0).saturating_add(1))
+    }
+
+    /// Approves or rejects a request. An approval is a grant: where the region has officers it waits for them.
     pub fn decide(&mut self, id: u64, approve: bool, now: Millis) -> Outcome<()> {
-        let unknown = || {
+        if approve {
+            return self.grant(Change::Admit { request: id }, now).map(|_| ());
+        }
+        self.waiting(id)?;
+        for known in self.state.requested.iter_mut().filter(|known| known.id == id) {
+            known.decision = Decision::Rejected;
+        }
+        self.state
+            .pending
+            .retain(|pending| pending.change != Change::Admit { request: id });
+        self.save()
+    }
+
+    /// A request that waits.
+    pub(super) fn waiting(&self, id: u64) -> Outcome<Requested> {
+        let found = self.state.requested.iter().find(|known| known.id == id);
+        let waits = found.filter(|known| known.decision == Decision::Waiting);
+        waits.cloned().ok_or_else(|| {
             Fault::new(
                 Exit::Usage,
                 format!("There is no waiting request {id}."),
                 "its number is not known",
                 "See `hie authority list`.",
             )
-        };
-        let request = self
-            .state
-            .requested
-            .iter()
-            .find(|known| known.id == id && known.decision == Decision::Waiting);
-        let request = request.cloned().ok_or_else(unknown)?;
-        let invited = self
-            .state
-            .invited
-            .iter()
-            .find(|invited| invited.used == Some(id))
-            .cloned()
-            .ok_or_else(unknown)?;
-        let decision = if approve {
-            let leaf = self.issue(&invited, &request, now)?;
-            self.admit(&invited, &request);
-            Decision::Approved(vec![Bytes(leaf), Bytes(self.root.root().to_vec())])
-        } else {
-            Decision::Rejected
-        };
-        for known in self.state.requested.iter_mut().filter(|known| known.id == id) {
-            known.decision = decision.clone();
-        }
-        self.publish(now)
+        })
     }
 
-    /// Issues the leaf of a request and remembers it.
-    fn issue(&mut self, invited: &Invited, request: &Requested, now: Millis) -> Outcome<Vec<u8>> {
+    /// Issues a leaf for the key of a request, and remembers it.
+    pub(super) fn issue(
+        &mut self,
+        org: &OrgId,
+        addresses: [Option<&String>; 2],
+        csr: &[u8],
+        now: Millis,
+    ) -> Outcome<Vec<u8>> {
         let what = "Cannot issue the certificate.";
-        let until = now.plus(CERTIFICATE_LIFE_MS);
+        let until = now.plus(self.state.certificate_life_ms());
         let not_before = Millis(now.0.saturating_sub(hie_protocol::claim::CLOCK_SKEW_MS_MAX));
-        let addresses = [&request.control, &request.bulk].into_iter().flatten();
-        let mut hosts: Vec<String> = addresses.map(|address| host(address).to_owned()).collect();
+        let mut hosts: Vec<String> = addresses
+            .into_iter()
+            .flatten()
+            .map(|address| host(address).to_owned())
+            .collect();
         hosts.sort();
         hosts.dedup();
         let approved = Approved {
-            org: invited.org.clone(),
+            org: org.clone(),
             hosts,
             validity: Validity {
                 not_before,
@@ -248,18 +263,16 @@ impl Authority {
             },
             serial: random::<SERIAL_BYTES>()?,
         };
-        let checked =
-            CheckedCsr::check(&request.csr.0).map_err(Fault::because(Exit::Failed, what, "Check the request."))?;
+        let checked = CheckedCsr::check(csr).map_err(Fault::because(Exit::Failed, what, "Check the request."))?;
         let leaf =
             self.root
                 .issue(&checked, &approved)
                 .map_err(Fault::because(Exit::Failed, what, "Check the request."))?;
         let facts = x509::certificate(&leaf).map_err(Fault::because(Exit::Failed, what, "Report this."))?;
-        let (serial, org) = (Bytes(facts.serial), invited.org.clone());
         self.state.issued.push(Issued {
-            serial,
-            org,
-            node: request.node,
+            serial: Bytes(facts.serial),
+            org: org.clone(),
+            node: checked.node(),
             until,
             revoked: None,
         });

@@ -1,6 +1,7 @@
-//! The authority's server: enrolment, the registry, and EST `cacerts` (RFC 7030 §4.1), over TLS under its root.
+//! The authority's server: enrolment, the registry, and EST (RFC 7030), over TLS under its root.
 //!
-//! Every request works on the folder under its lock; a change made by the command line is served at once.
+//! Every request works on the folder under its lock; a change made by the command line is served at once. A keeper
+//! signs the revocation list anew on its schedule, and renews the server's own certificate.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,8 +14,6 @@ use axum::extract::{DefaultBodyLimit, Query, State as Shared};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use hie_node_pki::authority::{SERIAL_BYTES, Validity};
 use hie_node_pki::config;
 use hie_node_pki::identity::{IdentityCell, NodeIdentity};
@@ -25,7 +24,8 @@ use ring::rand::SystemRandom;
 use serde::Deserialize;
 
 use super::enrol::{ENROL_BYTES_MAX, EnrolRequest, host};
-use super::{Authority, CERTIFICATE_LIFE_MS, random};
+use super::est::{self, ShowCaller};
+use super::{Authority, SERVER_LIFE_MS, random};
 use crate::clock;
 use crate::fault::{Exit, Fault, Outcome};
 
@@ -33,8 +33,11 @@ use crate::fault::{Exit, Fault, Outcome};
 pub const REGISTRY_WAIT: Duration = Duration::from_secs(25);
 /// How often a held question looks at the folder.
 pub const REGISTRY_LOOK: Duration = Duration::from_millis(500);
+/// How often the keeper looks after the revocation list and the server's certificate.
+pub const KEEP_EVERY: Duration = Duration::from_secs(60);
 
-struct Served {
+/// What every handler works on.
+pub(super) struct Served {
     folder: PathBuf,
     auto_approve: bool,
 }
@@ -67,29 +70,12 @@ impl Running {
 /// Starts the authority of a folder.
 pub async fn start(folder: &Path, listen: SocketAddr, auto_approve: bool) -> Outcome<Running> {
     let what = format!("Cannot serve the authority at {listen}.");
-    let tls = {
-        let authority = Authority::open(folder)?;
-        let now = clock::now();
-        let until = now.plus(CERTIFICATE_LIFE_MS);
-        let key = Key::generate(&SystemRandom::new()).map_err(Fault::because(Exit::Failed, &what, "Report this."))?;
-        let validity = Validity {
-            not_before: Millis(now.0.saturating_sub(60_000)),
-            not_after: until,
-        };
-        let hosts = vec![host(&authority.state.address).to_owned()];
-        let leaf = authority
-            .root
-            .issue_enrolment(&key, &hosts, validity, random::<SERIAL_BYTES>()?)
-            .map_err(Fault::because(
-                Exit::Failed,
-                &what,
-                "Check the address given to `hie authority init`.",
-            ))?;
-        let chain = vec![leaf, authority.root.root().to_vec()];
-        let identity = NodeIdentity::new(key, chain).map_err(Fault::because(Exit::Failed, &what, "Report this."))?;
-        config::enrolment_server(Arc::new(IdentityCell::new(identity)), Arc::new(clock::System))
-            .map_err(Fault::because(Exit::Failed, &what, "Report this."))?
-    };
+    let identity = Arc::new(IdentityCell::new(server_identity(folder, &what)?));
+    let tls = config::enrolment_server(Arc::clone(&identity), Arc::new(clock::System)).map_err(Fault::because(
+        Exit::Failed,
+        &what,
+        "Report this.",
+    ))?;
     let listener = std::net::TcpListener::bind(listen)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .map_err(Fault::because(
@@ -107,20 +93,80 @@ pub async fn start(folder: &Path, listen: SocketAddr, auto_approve: bool) -> Out
     let routes = Router::new()
         .route("/hie/enrol", post(enrol))
         .route("/hie/registry", get(registry))
-        .route("/.well-known/est/cacerts", get(cacerts))
+        .route("/.well-known/est/cacerts", get(est::cacerts))
+        .route("/.well-known/est/simpleenroll", post(est::simpleenroll))
+        .route("/.well-known/est/simplereenroll", post(est::simplereenroll))
         .layer(DefaultBodyLimit::max(ENROL_BYTES_MAX))
-        .with_state(served);
+        .with_state(Arc::clone(&served));
     let handle = axum_server::Handle::new();
     let tls = axum_server::tls_rustls::RustlsConfig::from_config(tls);
-    let server = axum_server::from_tcp_rustls(listener, tls)
+    let server = axum_server::from_tcp(listener)
         .map_err(Fault::because(Exit::Failed, &what, "Report this."))?
+        .acceptor(ShowCaller::new(tls))
         .handle(handle.clone());
-    let task = tokio::spawn(server.serve(routes.into_make_service()));
+    let serving = server.serve(routes.into_make_service());
+    let task = tokio::spawn(async move {
+        tokio::select! {
+            ended = serving => ended,
+            never = keep(served, identity) => match never {},
+        }
+    });
     Ok(Running { address, handle, task })
 }
 
+/// A fresh key and certificate for the server.
+fn server_identity(folder: &Path, what: &str) -> Outcome<NodeIdentity> {
+    let authority = Authority::open(folder)?;
+    let now = clock::now();
+    let key = Key::generate(&SystemRandom::new()).map_err(Fault::because(Exit::Failed, what, "Report this."))?;
+    let validity = Validity {
+        not_before: Millis(now.0.saturating_sub(60_000)),
+        not_after: now.plus(SERVER_LIFE_MS),
+    };
+    let hosts = vec![host(&authority.state.address).to_owned()];
+    let leaf = authority
+        .root
+        .issue_enrolment(&key, &hosts, validity, random::<SERIAL_BYTES>()?)
+        .map_err(Fault::because(
+            Exit::Failed,
+            what,
+            "Check the address given to `hie authority init`.",
+        ))?;
+    let chain = vec![leaf, authority.root.root().to_vec()];
+    NodeIdentity::new(key, chain).map_err(Fault::because(Exit::Failed, what, "Report this."))
+}
+
+/// Signs the revocation list anew on its schedule, and renews the server's certificate.
+async fn keep(served: Arc<Served>, identity: Arc<IdentityCell>) -> std::convert::Infallible {
+    let mut every = tokio::time::interval(KEEP_EVERY);
+    loop {
+        every.tick().await;
+        let fresh = on_folder(Arc::clone(&served), |authority, _| {
+            let now = clock::now();
+            if authority.is_stale(now) {
+                authority.publish(now)?;
+                tracing::info!(
+                    version = authority.state.registry.version,
+                    "revocation list signed anew"
+                );
+            }
+            Ok(())
+        });
+        if fresh.await.is_err() {
+            tracing::error!("the revocation list could not be signed anew; it is tried again");
+        }
+        let left = identity.load().facts().not_after.since(clock::now());
+        if left < SERVER_LIFE_MS / 3 {
+            match server_identity(&served.folder, "The server's certificate cannot be renewed.") {
+                Ok(renewed) => identity.replace(renewed),
+                Err(fault) => tracing::error!(what = %fault.what, why = %fault.why, "not renewed"),
+            }
+        }
+    }
+}
+
 /// Runs a change on the folder outside the async threads; a refusal becomes 403, the rest 500, the story goes to the log.
-async fn on_folder<T: Send + 'static>(
+pub(super) async fn on_folder<T: Send + 'static>(
     served: Arc<Served>,
     work: impl FnOnce(&mut Authority, bool) -> Outcome<T> + Send + 'static,
 ) -> Result<T, StatusCode> {
@@ -155,6 +201,12 @@ async fn enrol(Shared(served): Shared<Arc<Served>>, body: Body) -> Result<Respon
 #[derive(Deserialize)]
 struct Have {
     have: Option<u64>,
+    /// Whether the caller takes the registry with the officers' approvals, as CBOR.
+    #[serde(default)]
+    approvals: bool,
+    /// Whether the caller is answered at once when there is nothing newer.
+    #[serde(default)]
+    now: bool,
 }
 
 async fn registry(Shared(served): Shared<Arc<Served>>, Query(query): Query<Have>) -> Result<Response, StatusCode> {
@@ -162,57 +214,18 @@ async fn registry(Shared(served): Shared<Arc<Served>>, Query(query): Query<Have>
     let deadline = tokio::time::Instant::now() + REGISTRY_WAIT;
     loop {
         let look = Arc::clone(&served);
-        let held = on_folder(look, |authority, _| {
-            Ok((authority.state.registry.version, authority.state.signed.0.clone()))
-        });
-        let (version, signed) = held.await?;
-        if version > have {
-            return Ok(([(header::CONTENT_TYPE, "application/cose")], signed).into_response());
+        if let Some(handed) = on_folder(look, move |authority, _| Ok(authority.state.handed(have))).await? {
+            let (kind, bytes) = if query.approvals {
+                let bytes = cbor::encode(&handed).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+                ("application/cbor", bytes)
+            } else {
+                ("application/cose", handed.signed.0)
+            };
+            return Ok(([(header::CONTENT_TYPE, kind)], bytes).into_response());
         }
-        if tokio::time::Instant::now() >= deadline {
+        if query.now || tokio::time::Instant::now() >= deadline {
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
         tokio::time::sleep(REGISTRY_LOOK).await;
     }
-}
-
-async fn cacerts(Shared(served): Shared<Arc<Served>>) -> Result<Response, StatusCode> {
-    let certificate = on_folder(served, |authority, _| Ok(authority.root.root().to_vec())).await?;
-    let text = STANDARD.encode(certs_only(&certificate));
-    let headers = [
-        (header::CONTENT_TYPE, "application/pkcs7-mime"),
-        (header::HeaderName::from_static("content-transfer-encoding"), "base64"),
-    ];
-    Ok((headers, text).into_response())
-}
-
-/// A degenerate PKCS#7 SignedData with one certificate and no signer (RFC 5652 §5.1), as EST answers it.
-fn certs_only(certificate: &[u8]) -> Vec<u8> {
-    const SIGNED_DATA: &[u8] = &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02];
-    const DATA: &[u8] = &[
-        0x30, 0x0b, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x01,
-    ];
-    let mut body = vec![0x02, 0x01, 0x01, 0x31, 0x00];
-    body.extend_from_slice(DATA);
-    body.extend(der(0xa0, certificate));
-    body.extend_from_slice(&[0x31, 0x00]);
-    let mut content = SIGNED_DATA.to_vec();
-    content.extend(der(0xa0, &der(0x30, &body)));
-    der(0x30, &content)
-}
-
-/// One DER element.
-fn der(tag: u8, body: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![tag];
-    let length = body.len().to_be_bytes();
-    let significant: Vec<u8> = length.iter().copied().skip_while(|byte| *byte == 0).collect();
-    match (body.len(), significant.len()) {
-        (0..=127, _) => bytes.push(significant.last().copied().unwrap_or(0)),
-        (_, count) => {
-            bytes.push(0x80 | u8::try_from(count).unwrap_or(8));
-            bytes.extend(significant);
-        }
-    }
-    bytes.extend_from_slice(body);
-    bytes
 }

@@ -91,12 +91,132 @@ pub enum AuthorityCommand {
     Serve(AuthorityServe),
     /// Members, requests and invitations.
     List(AuthorityDir),
-    /// Approve a request to join.
-    Approve(AuthorityRequest),
+    /// Approve a request to join; or, with an officer's key, a change that waits for officers.
+    #[command(
+        after_help = "Examples:\n  hie authority approve --dir /srv/region 7\n  hie authority approve --officer-key me.key --change change.txt --out approval.txt\n  hie authority approve --dir /srv/region --approval approval.txt"
+    )]
+    Approve(AuthorityApprove),
     /// Reject a request to join.
     Reject(AuthorityRequest),
     /// Revoke a member: its certificate, its channels, its signatures.
     Revoke(AuthorityRevoke),
+    /// Suspend a member: it neither asks nor answers until it is reinstated.
+    Suspend(AuthorityRevoke),
+    /// Reinstate a suspended member.
+    Reinstate(AuthorityRevoke),
+    /// Set the roles of a member.
+    Roles(RolesCommand),
+    /// Nodes of a member.
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Officers who approve what this authority grants.
+    #[command(subcommand)]
+    Officer(OfficerCommand),
+    /// Changes that wait for officers.
+    Pending(AuthorityPending),
+}
+
+/// `hie authority approve`
+#[derive(Args, Debug)]
+pub struct AuthorityApprove {
+    /// Folder of the region authority.
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+    /// Number of the request, as `hie authority list` shows it; with --officer-key, of the change.
+    pub number: Option<u64>,
+    /// An officer's key.
+    #[arg(long)]
+    pub officer_key: Option<PathBuf>,
+    /// A change as `hie authority pending --export` wrote it.
+    #[arg(long, conflicts_with_all = ["dir", "number"], requires = "officer_key")]
+    pub change: Option<PathBuf>,
+    /// An officer's approval as it came back.
+    #[arg(long, conflicts_with_all = ["officer_key", "change", "number"], requires = "dir")]
+    pub approval: Option<PathBuf>,
+    /// Write the approval to this file instead of stdout.
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+}
+
+/// `hie authority roles`
+#[derive(Args, Debug)]
+pub struct RolesCommand {
+    /// Folder of the region authority.
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// OID URN of the member.
+    pub organisation: String,
+    /// All roles that the member has from now on.
+    #[arg(long = "role", value_enum)]
+    pub roles: Vec<MemberRoleArgument>,
+}
+
+/// `hie authority node`
+#[derive(Subcommand, Debug)]
+pub enum NodeCommand {
+    /// Remove a node of a member, as after a change of keys.
+    Remove {
+        /// Folder of the region authority.
+        #[arg(long)]
+        dir: PathBuf,
+        /// OID URN of the member.
+        organisation: String,
+        /// The node's key, 64 hex digits.
+        node: String,
+    },
+}
+
+/// `hie authority officer`
+#[derive(Subcommand, Debug)]
+pub enum OfficerCommand {
+    /// Make an officer's key, on the officer's own machine; prints the public key.
+    Key {
+        /// File to write.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Add officers.
+    Add {
+        /// Folder of the region authority.
+        #[arg(long)]
+        dir: PathBuf,
+        /// NAME=KEY, with the public key in hex.
+        #[arg(required = true)]
+        officers: Vec<String>,
+        /// How many officers must approve from now on.
+        #[arg(long)]
+        approvals: Option<u8>,
+    },
+    /// Remove an officer.
+    Remove {
+        /// Folder of the region authority.
+        #[arg(long)]
+        dir: PathBuf,
+        /// Name.
+        name: String,
+        /// How many officers must approve from now on.
+        #[arg(long)]
+        approvals: Option<u8>,
+    },
+    /// The officers.
+    List(AuthorityDir),
+}
+
+/// `hie authority pending`
+#[derive(Args, Debug)]
+pub struct AuthorityPending {
+    /// Folder of the region authority.
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// Write this change as text for an officer's machine.
+    #[arg(long)]
+    pub export: Option<u64>,
+    /// Withdraw this change.
+    #[arg(long, conflicts_with = "export")]
+    pub withdraw: Option<u64>,
+    /// Write the exported change to this file instead of stdout.
+    #[arg(long, requires = "export")]
+    pub out: Option<PathBuf>,
 }
 
 /// Folder of the region authority.
@@ -128,6 +248,9 @@ pub struct AuthorityInit {
     /// How many token authorities there are.
     #[arg(long, default_value_t = 1)]
     pub token_authorities: u16,
+    /// Life of member certificates, in days; nodes renew them by themselves.
+    #[arg(long, default_value_t = 7)]
+    pub certificate_days: u32,
 }
 
 /// Default consent model.
@@ -197,6 +320,8 @@ pub enum MemberRoleArgument {
     TokenAuthority,
     /// Cosigns audit checkpoints.
     Witness,
+    /// Carries sealed channels of members that cannot be dialled.
+    Relay,
 }
 
 /// `hie invite`
@@ -249,6 +374,12 @@ pub struct Init {
     /// Address of the bulk lane.
     #[arg(long, default_value = "0.0.0.0:8444")]
     pub bulk: SocketAddr,
+    /// Listen to no other node: dial all of them, and be reached through the channels that this opens.
+    #[arg(long)]
+    pub outbound_only: bool,
+    /// Member (OID URN) that relays sealed channels from others that only dial out; may be given several times.
+    #[arg(long = "relay")]
+    pub relays: Vec<String>,
 }
 
 /// `hie join`

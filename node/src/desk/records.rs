@@ -45,6 +45,15 @@ pub struct RecordsDesk {
     references: Arc<References>,
 }
 
+/// What a question is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// The list of documents alone.
+    List,
+    /// Each organisation's summary as well, which is one more way to each.
+    Summaries,
+}
+
 /// Where a document's bytes come from.
 pub enum Source {
     /// This organisation.
@@ -69,8 +78,18 @@ impl RecordsDesk {
         }
     }
 
-    /// Asks the region about a person; events as organisations answer. The question is in the log before this returns.
+    /// Asks the region about a person; events as organisations answer, each with its summary. The question is in the
+    /// log before this returns.
     pub async fn ask(&self, caller: &Caller, person: Demographics) -> Answer<BoxStream<'static, RecordEvent>> {
+        self.question(caller, person, Wanted::Summaries).await
+    }
+
+    async fn question(
+        &self,
+        caller: &Caller,
+        person: Demographics,
+        wanted: Wanted,
+    ) -> Answer<BoxStream<'static, RecordEvent>> {
         let asking = asking(&self.trade, caller)?;
         let found = self.region.finder.find(&asking, &person).await;
         let found = found.map_err(|error| {
@@ -97,7 +116,9 @@ impl RecordsDesk {
                     AskEvent::Organisation { org, elapsed_ms, reply } => {
                         let (desk, asking, person, to) = (desk.clone(), asking.clone(), person.clone(), sender.clone());
                         fetching.spawn(async move {
-                            let event = desk.organisation(&org, elapsed_ms, reply, &asking, &person).await;
+                            let event = desk
+                                .organisation(&org, elapsed_ms, reply, &asking, &person, wanted)
+                                .await;
                             let silent = match &event {
                                 RecordEvent::Organisation { answer, .. } if answer.state.is_silent() => {
                                     Some(answer.clone())
@@ -129,6 +150,7 @@ impl RecordsDesk {
         reply: Reply,
         asking: &Asking,
         person: &Demographics,
+        wanted: Wanted,
     ) -> RecordEvent {
         let bare = |state: OrgState, more: bool| RecordEvent::Organisation {
             answer: org_answer(&self.trade.registry, org, state, Some(elapsed_ms)),
@@ -139,7 +161,7 @@ impl RecordsDesk {
             more_on_emergency: more,
         };
         match reply {
-            Reply::Opened(opening) => self.opened(org, elapsed_ms, *opening, asking, person).await,
+            Reply::Opened(opening) => self.opened(org, elapsed_ms, *opening, asking, person, wanted).await,
             Reply::NoRecord { more_on_emergency } => bare(OrgState::NoRecord, more_on_emergency),
             Reply::Probable => bare(OrgState::IdentityNotAgreed, false),
             Reply::Refused(_) => bare(OrgState::Refused, false),
@@ -154,6 +176,7 @@ impl RecordsDesk {
         opening: Opening,
         asking: &Asking,
         person: &Demographics,
+        wanted: Wanted,
     ) -> RecordEvent {
         let emergency = asking.break_glass.is_some();
         let known = opening
@@ -171,6 +194,7 @@ impl RecordsDesk {
         let summary = opening
             .documents
             .iter()
+            .filter(|_| wanted == Wanted::Summaries)
             .find(|remote| remote.meta.class == DocumentClass::Summary);
         let fetched = match summary {
             Some(remote) => match tokio::time::timeout(SUMMARY_DEADLINE, self.summary(asking, remote)).await {
@@ -423,7 +447,7 @@ impl Records for RecordsDesk {
                     completeness,
                 });
             };
-            let mut events = self.ask(caller, person.demographics).await?;
+            let mut events = self.question(caller, person.demographics, Wanted::List).await?;
             let (mut documents, mut whole) = (
                 Vec::new(),
                 Completeness::Partial {

@@ -10,6 +10,7 @@ use hie_node_core::locator::worker::MARKS_MAX;
 use hie_node_core::ports::{blocking, random_bytes};
 use hie_node_peer::failure::PeerFailure;
 use hie_node_peer::handle::PeerStatus;
+use hie_node_peer::ledger::Count;
 use hie_protocol::id::{Millis, OrgId};
 use hie_protocol::registry::Registry;
 use tracing::error;
@@ -17,11 +18,10 @@ use tracing::error;
 use crate::assemble::{Region, Trade};
 use crate::fault::chain;
 use crate::moment::write_words;
+use crate::renew::outlook;
 
 /// How long counts stand before they are taken again, in milliseconds.
 pub const COUNTS_MS_MAX: u64 = 60_000;
-/// How long before its end a certificate needs somebody, in milliseconds.
-pub const RENEWAL_MS: u64 = 30 * DAY_MS;
 /// How long publications may wait before somebody should look, in patients.
 const WAITING_MANY: u64 = 100;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -90,8 +90,11 @@ impl StateDesk {
             needs_you.push("The store cannot be read. Check the disk; the log of the node tells more.".to_owned());
             (Vec::new(), 0)
         });
-        needs_you.extend(certificate_words(until, now));
+        needs_you.extend(outlook(self.region.identity.load().facts(), now));
+        needs_you.extend(self.region.board.needs_you(now));
         needs_you.extend(peers_words(&peers, &registry));
+        let counts_of_conduct = self.region.peers.ledger().counts();
+        needs_you.extend(conduct_words(&counts_of_conduct, &registry, now));
         if waiting >= WAITING_MANY {
             let more = if waiting >= u64::try_from(MARKS_MAX).unwrap_or(u64::MAX) {
                 " or more"
@@ -134,24 +137,6 @@ fn count(kv: &dyn Kv, table: Table) -> Result<u64, KvError> {
     }
 }
 
-/// What to do about the certificate, if anything.
-fn certificate_words(until: Millis, now: Millis) -> Option<String> {
-    let fix = "Ask the region office for a new invitation and run `hie join` with it.";
-    if until <= now {
-        let day = write_words(until);
-        return Some(format!(
-            "The certificate of this node ended on {day}. No organisation talks to it. {fix}"
-        ));
-    }
-    let days = until.since(now).div_ceil(DAY_MS);
-    (until.since(now) <= RENEWAL_MS).then(|| {
-        format!(
-            "The certificate of this node ends on {}, in {days} days. {fix}",
-            write_words(until)
-        )
-    })
-}
-
 /// What to do about peers, if anything.
 fn peers_words(peers: &[PeerStatus], registry: &Registry) -> Vec<String> {
     let mut words = Vec::new();
@@ -173,6 +158,21 @@ fn peers_words(peers: &[PeerStatus], registry: &Registry) -> Vec<String> {
         }
     }
     words
+}
+
+/// Who broke the rules within the last day, with counts since the start.
+fn conduct_words(counts: &[Count], registry: &Registry, now: Millis) -> Vec<String> {
+    let recent = counts.iter().filter(|count| now.since(count.last) < DAY_MS);
+    let words = recent.map(|count| {
+        format!(
+            "{} broke the rules of the region: {}, {} times, last at {}. Tell the region office if it goes on.",
+            org_name(&count.org, registry),
+            count.offence.word(),
+            count.times,
+            moment(count.last, now)
+        )
+    });
+    words.collect()
 }
 
 fn org_name(org: &OrgId, registry: &Registry) -> String {
@@ -245,23 +245,7 @@ mod tests {
     use hie_node_core::kv::{Batch, Kv as _, SCAN_LIMIT_MAX};
     use hie_protocol::id::Millis;
 
-    use super::{DAY_MS, certificate_words, count, moment};
-
-    #[test]
-    fn a_certificate_needs_somebody_before_it_ends() {
-        let now = Millis(1_795_436_523_456);
-        assert_eq!(certificate_words(now.plus(31 * DAY_MS), now), None);
-        let soon = certificate_words(now.plus(2 * DAY_MS), now).unwrap_or_default();
-        assert!(
-            soon.contains("25-Nov-2026, in 2 days") && soon.contains("hie join"),
-            "{soon}"
-        );
-        assert!(
-            certificate_words(now, now)
-                .unwrap_or_default()
-                .contains("ended on 23-Nov-2026")
-        );
-    }
+    use super::{DAY_MS, count, moment};
 
     #[test]
     fn an_old_moment_has_its_date() {

@@ -6,7 +6,11 @@
 
 use std::fmt;
 
-use curve25519_dalek::{ristretto::RistrettoPoint, scalar::Scalar, traits::IsIdentity};
+use curve25519_dalek::{
+    ristretto::RistrettoPoint,
+    scalar::Scalar,
+    traits::{IsIdentity, MultiscalarMul},
+};
 use sha2::{Digest, Sha256, Sha512};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -23,6 +27,8 @@ pub struct Blinding {
     inputs: Vec<Zeroizing<Vec<u8>>>,
     blinds: Vec<Scalar>,
     blinded: Vec<BlindedElement>,
+    /// The decoded form of `blinded`, so that no authority's answer has them decoded again.
+    points: Vec<RistrettoPoint>,
 }
 
 impl Blinding {
@@ -35,11 +41,16 @@ impl Blinding {
         if inputs.is_empty() || inputs.len() > EVALUATE_BATCH_MAX {
             return Err(OprfError::BatchSize { count: inputs.len() });
         }
+        let count = inputs.len();
         let mut state = Self {
-            inputs: Vec::new(),
-            blinds: Vec::new(),
+            inputs: Vec::with_capacity(count),
+            blinds: Vec::with_capacity(count),
             blinded: Vec::new(),
+            points: Vec::with_capacity(count),
         };
+        // Half of every point first: doubling and encoding a whole batch shares one inversion.
+        let half = group::half();
+        let mut halves = Vec::with_capacity(count);
         for (position, input) in inputs.iter().enumerate() {
             if input.is_empty() || input.len() > INPUT_LEN_MAX {
                 return Err(OprfError::InputSize {
@@ -52,12 +63,15 @@ impl Blinding {
                 return Err(OprfError::InputUnusable { position });
             }
             let blind = group::random_scalar(random)?;
-            state
-                .blinded
-                .push(BlindedElement((*blind * point).compress().to_bytes()));
+            let halved = Zeroizing::new(*blind * half);
+            let halved = *halved * point;
+            halves.push(halved);
+            state.points.push(halved + halved);
             state.blinds.push(*blind);
             state.inputs.push(Zeroizing::new(input.to_vec()));
         }
+        let encoded = RistrettoPoint::double_and_compress_batch(&halves);
+        state.blinded = encoded.iter().map(|point| BlindedElement(point.to_bytes())).collect();
         let blinded = state.blinded.clone();
         Ok((state, blinded))
     }
@@ -73,7 +87,7 @@ impl Blinding {
     /// # Errors
     /// As [`Evaluation::verify`].
     pub fn verify(&self, share: &PublicShare, evaluation: &Evaluation) -> Result<Verified, OprfError> {
-        evaluation.verify(share, &self.blinded)
+        evaluation.verify_decoded(share, &self.blinded, &self.points)
     }
 
     /// Unblinds and hashes: the plain RFC 9497 output for each input, in order.
@@ -84,17 +98,24 @@ impl Blinding {
         if combined.batch != batch_id(&self.blinded) {
             return Err(OprfError::OtherBatch);
         }
-        let outputs = self
-            .inputs
+        // One sum for each element: r^-1 * sum(l_i * E_i), halved, so that the batch is encoded with one inversion.
+        let mut unblinds = Zeroizing::new(self.blinds.clone());
+        Scalar::batch_invert(&mut unblinds);
+        let half = group::half();
+        let weights: Vec<Scalar> = combined.answers.iter().map(|(weight, _)| weight * half).collect();
+        let halves: Vec<RistrettoPoint> = unblinds
             .iter()
-            .zip(&self.blinds)
-            .zip(&combined.points)
-            .map(|((input, blind), point)| {
-                let unblinded = *Zeroizing::new(blind.invert()) * point;
-                output(input, &unblinded)
+            .enumerate()
+            .map(|(place, unblind)| {
+                let terms = combined.answers.iter().zip(&weights);
+                let terms = terms.filter_map(|((_, points), weight)| Some((weight * unblind, points.get(place)?)));
+                let (scalars, points): (Vec<Scalar>, Vec<&RistrettoPoint>) = terms.unzip();
+                RistrettoPoint::multiscalar_mul(&Zeroizing::new(scalars)[..], points)
             })
             .collect();
-        Ok(outputs)
+        let encoded = RistrettoPoint::double_and_compress_batch(&halves);
+        let outputs = self.inputs.iter().zip(&encoded);
+        Ok(outputs.map(|(input, point)| output(input, point.as_bytes())).collect())
     }
 }
 
@@ -140,9 +161,18 @@ impl Evaluation {
     /// [`OprfError::AnswerSize`], [`OprfError::AnswerPoint`] or [`OprfError::Proof`], each naming
     /// the authority by its index; [`OprfError::BatchSize`] or [`OprfError::Point`] if `blinded` itself is malformed.
     pub fn verify(&self, share: &PublicShare, blinded: &[BlindedElement]) -> Result<Verified, OprfError> {
+        let points = decode(blinded)?;
+        self.verify_decoded(share, blinded, &points)
+    }
+
+    fn verify_decoded(
+        &self,
+        share: &PublicShare,
+        blinded: &[BlindedElement],
+        asked_points: &[RistrettoPoint],
+    ) -> Result<Verified, OprfError> {
         let index = share.index();
         let (got, asked) = (self.elements.len(), blinded.len());
-        let asked_points = decode(blinded)?;
         if got != asked {
             return Err(OprfError::AnswerSize { index, got, asked });
         }
@@ -153,14 +183,13 @@ impl Evaluation {
             let answered = group::point(answered_bytes, "the answer", position)
                 .map_err(|_| OprfError::AnswerPoint { index, position })?;
             points.push(answered);
-            let (asked_bytes, answered_bytes) = (element.0, *answered_bytes);
             pairs.push(Pair {
-                asked,
-                asked_bytes,
-                answered_bytes,
+                asked: *asked,
+                asked_bytes: element.0,
+                answered_bytes: *answered_bytes,
             });
         }
-        if !proof::holds(share.decoded(), &pairs, &points, &self.proof) {
+        if !proof::holds(share.decoded(), share.point(), &pairs, &points, &self.proof) {
             return Err(OprfError::Proof { index });
         }
         Ok(Verified {
@@ -174,12 +203,13 @@ impl Evaluation {
 /// The group's answer to one batch.
 pub struct Combined {
     batch: [u8; 32],
-    points: Vec<RistrettoPoint>,
+    /// Lagrange coefficient at zero and points of each answer taken; summed when the batch is unblinded.
+    answers: Vec<(Scalar, Vec<RistrettoPoint>)>,
 }
 
 impl fmt::Debug for Combined {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Combined({} elements)", self.points.len())
+        write!(f, "Combined({} answers)", self.answers.len())
     }
 }
 
@@ -208,18 +238,12 @@ pub fn combine(threshold: u16, answers: &[Verified]) -> Result<Combined, OprfErr
         }
         indices.push(answer.index);
     }
-    let points = (0..first.points.len())
-        .map(|place| {
-            let shares: Vec<(u16, RistrettoPoint)> = taken
-                .iter()
-                .filter_map(|answer| answer.points.get(place).map(|point| (answer.index, *point)))
-                .collect();
-            group::interpolate(&shares, 0)
-        })
-        .collect();
+    let answers = taken
+        .iter()
+        .map(|answer| (group::lagrange(answer.index, &indices, 0), answer.points.clone()));
     Ok(Combined {
         batch: first.batch,
-        points,
+        answers: answers.collect(),
     })
 }
 
@@ -233,13 +257,13 @@ fn batch_id(blinded: &[BlindedElement]) -> [u8; 32] {
 }
 
 /// The hash of `Finalize` (RFC 9497 section 3.3.1).
-fn output(input: &[u8], unblinded: &RistrettoPoint) -> Zeroizing<[u8; OUTPUT_LEN]> {
+fn output(input: &[u8], unblinded: &[u8; 32]) -> Zeroizing<[u8; OUTPUT_LEN]> {
     let length = u16::try_from(input.len()).unwrap_or(u16::MAX);
     let digest = Sha512::new()
         .chain_update(length.to_be_bytes())
         .chain_update(input)
         .chain_update([0, 32])
-        .chain_update(unblinded.compress().as_bytes())
+        .chain_update(unblinded)
         .chain_update(b"Finalize")
         .finalize();
     Zeroizing::new(digest.into())

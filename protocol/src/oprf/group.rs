@@ -79,6 +79,11 @@ pub fn random_scalar(random: Random<'_>) -> Result<Zeroizing<Scalar>, OprfError>
     Ok(scalar)
 }
 
+/// The scalar 1/2: the half of a point, doubled and encoded in a batch, is the point.
+pub fn half() -> Scalar {
+    Scalar::from(2_u8).invert()
+}
+
 /// The Lagrange coefficient of `own` at the place `at`, among the indices `all` (all distinct).
 pub fn lagrange(own: u16, all: &[u16], at: u16) -> Scalar {
     let mut above = Scalar::ONE;

@@ -104,6 +104,19 @@ impl KeyShare {
         })
     }
 
+    /// A share from its place and scalar.
+    pub(super) fn from_scalar(index: u16, threshold: u16, scalar: &Scalar) -> Result<Self, OprfError> {
+        if *scalar == Scalar::ZERO {
+            let what = "the key share's scalar";
+            return Err(OprfError::Scalar { what });
+        }
+        Ok(Self {
+            index,
+            threshold,
+            scalar: *scalar,
+        })
+    }
+
     pub(super) fn scalar(&self) -> &Scalar {
         &self.scalar
     }
@@ -385,7 +398,7 @@ fn share_out(
     Ok((group, shares))
 }
 
-fn check_threshold(threshold: u16, count: usize) -> Result<(), OprfError> {
+pub(super) fn check_threshold(threshold: u16, count: usize) -> Result<(), OprfError> {
     if threshold == 0 || usize::from(threshold) > count || count > usize::from(SHARES_MAX) {
         return Err(OprfError::Threshold { threshold, count });
     }

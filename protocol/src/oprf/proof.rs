@@ -38,18 +38,23 @@ pub fn prove(secret: &Scalar, public: &[u8; 32], pairs: &[Pair], r: &Scalar) -> 
 
 /// `VerifyProof`: whether `proof` shows that each pair is related by the scalar behind `public`.
 ///
-/// `answered` are the decoded points of the pairs' `answered_bytes`, in the same order.
-pub fn holds(public: &RistrettoPoint, pairs: &[Pair], answered: &[RistrettoPoint], proof: &[u8; PROOF_LEN]) -> bool {
+/// `public_bytes` encode `public`; `answered` are the decoded points of the pairs' `answered_bytes`, in the same order.
+pub fn holds(
+    public: &RistrettoPoint,
+    public_bytes: &[u8; 32],
+    pairs: &[Pair],
+    answered: &[RistrettoPoint],
+    proof: &[u8; PROOF_LEN],
+) -> bool {
     let Some((claimed, response)) = scalars(proof) else {
         return false;
     };
-    let public_bytes = public.compress().to_bytes();
-    let weights = weights(&public_bytes, pairs);
+    let weights = weights(public_bytes, pairs);
     let m = RistrettoPoint::vartime_multiscalar_mul(weights.iter(), pairs.iter().map(|p| p.asked));
     let z = RistrettoPoint::vartime_multiscalar_mul(weights.iter(), answered);
     let t2 = RistrettoPoint::vartime_double_scalar_mul_basepoint(&claimed, public, &response);
     let t3 = RistrettoPoint::vartime_multiscalar_mul([response, claimed], [m, z]);
-    challenge(&public_bytes, &m, &z, &t2, &t3) == claimed
+    challenge(public_bytes, &m, &z, &t2, &t3) == claimed
 }
 
 /// The two scalars of a proof, each canonical; zero is allowed here as RFC 9497 allows it.

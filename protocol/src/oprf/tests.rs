@@ -14,7 +14,7 @@ use super::{
 };
 
 /// A deterministic stream: SHA-512 over seed and counter.
-fn stream(seed: u64) -> impl FnMut(&mut [u8]) {
+pub(super) fn stream(seed: u64) -> impl FnMut(&mut [u8]) {
     let mut counter = 0u64;
     move |buffer: &mut [u8]| {
         for chunk in buffer.chunks_mut(64) {
@@ -384,7 +384,9 @@ fn limits_hold() {
     let many = vec![b"x".as_slice(); EVALUATE_BATCH_MAX + 1];
     assert_eq!(
         Blinding::new(&many, &mut random).unwrap_err(),
-        OprfError::BatchSize { count: 65 }
+        OprfError::BatchSize {
+            count: EVALUATE_BATCH_MAX + 1
+        }
     );
     assert_eq!(
         Blinding::new(&[], &mut random).unwrap_err(),

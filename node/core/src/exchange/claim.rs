@@ -17,7 +17,7 @@ use hie_protocol::vocabulary::{Purpose, Role};
 use tracing::warn;
 
 use crate::locator::tokens::RegistryView;
-use crate::ports::{Clock, NoRandomness, NodeSigner, Random, random_bytes};
+use crate::ports::{Clock, NoRandomness, NodeSigner, Random, SigningGate, random_bytes};
 
 /// Claims remembered at most; beyond it new ones are refused as busy until old ones end.
 pub const NONCES_MAX: usize = 262_144;
@@ -76,6 +76,15 @@ pub enum MakeError {
     /// No random bytes.
     #[error("no nonce can be made")]
     Random(#[from] NoRandomness),
+    /// This node's clock is too far from the others'.
+    #[error(
+        "this node's clock is {off_ms} ms off the other members' clocks, so that it signs nothing: set it by NTP; the \
+         node then goes on by itself"
+    )]
+    Clock {
+        /// Their clocks less this one, in milliseconds.
+        off_ms: i64,
+    },
 }
 
 impl MakeError {
@@ -84,7 +93,7 @@ impl MakeError {
     pub const fn class(&self) -> Class {
         match self {
             Self::Claim(_) => Class::Invalid,
-            Self::Random(_) => Class::Broken,
+            Self::Random(_) | Self::Clock { .. } => Class::Broken,
         }
     }
 }
@@ -96,6 +105,7 @@ pub struct ClaimMaker {
     signer: Arc<dyn NodeSigner>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
+    gate: Option<Arc<dyn SigningGate>>,
 }
 
 impl fmt::Debug for ClaimMaker {
@@ -113,11 +123,24 @@ impl ClaimMaker {
             signer,
             clock,
             random,
+            gate: None,
+        }
+    }
+
+    /// Makes none while the gate says that the clock is off.
+    #[must_use]
+    pub fn gated(self, gate: Arc<dyn SigningGate>) -> Self {
+        Self {
+            gate: Some(gate),
+            ..self
         }
     }
 
     /// A signed claim for one audience. Errors: [`MakeError`].
     pub fn make(&self, asking: &Asking, audience: &OrgId) -> Result<Vec<u8>, MakeError> {
+        if let Some(off_ms) = self.gate.as_ref().and_then(|gate| gate.off_ms()) {
+            return Err(MakeError::Clock { off_ms });
+        }
         let short = |text: &str| text.chars().take(CLAIM_TEXT_CHARS_MAX).collect::<String>();
         let issued = self.clock.now();
         let claim = Claim {

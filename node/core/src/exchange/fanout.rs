@@ -224,11 +224,14 @@ impl Fanout {
 
     async fn timed(&self, org: &OrgId, pointed: &Pointed, asking: &Asking, person: &Demographics) -> (OrgId, Reply) {
         let deadline = Duration::from_millis(CUSTODIAN_DEADLINE_MS);
+        let asked = tokio::time::Instant::now();
         let reply = tokio::time::timeout(deadline, self.one(org, pointed, asking, person)).await;
-        (
-            org.clone(),
-            reply.unwrap_or(Reply::Silent(Silence::TimedOut(CUSTODIAN_DEADLINE_MS))),
-        )
+        let waited = || u64::try_from(asked.elapsed().as_millis()).unwrap_or(CUSTODIAN_DEADLINE_MS);
+        let reply = match reply {
+            Ok(Reply::Silent(Silence::TimedOut(_))) | Err(_) => Reply::Silent(Silence::TimedOut(waited())),
+            Ok(reply) => reply,
+        };
+        (org.clone(), reply)
     }
 
     async fn one(&self, org: &OrgId, pointed: &Pointed, asking: &Asking, person: &Demographics) -> Reply {

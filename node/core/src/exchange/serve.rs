@@ -138,7 +138,9 @@ impl Server {
                     None => Response::Refused(Refusal::Claim),
                 }
             }
-            Request::Evaluate { claim, epoch, blinded } => {
+            Request::Evaluate {
+                claim, epoch, blinded, ..
+            } => {
                 let Some(authority) = self.authority.clone() else {
                     return Response::Refused(Refusal::NotOffered);
                 };
@@ -156,9 +158,10 @@ impl Server {
                 let server = Arc::clone(self);
                 blocking(move || server.custodian.open(node, &claim, &open)).await
             }
-            Request::Hello { .. } | Request::Registry { .. } | Request::RegistryPush { .. } => {
-                Response::Refused(Refusal::NotOffered)
-            }
+            Request::Hello { .. }
+            | Request::Registry { .. }
+            | Request::RegistryPush { .. }
+            | Request::Reshare { .. } => Response::Refused(Refusal::NotOffered),
         }
     }
 }

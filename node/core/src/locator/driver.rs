@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use hie_node_federation::config::Config;
 use hie_node_federation::machine::Federation;
 use hie_node_federation::owner::renewal;
-use hie_node_federation::port::{AskId, Effect, Input, Outcome, PersistId, PublishId, RequestId};
+use hie_node_federation::port::{AskId, Effect, Input, Misbehaviour, Outcome, PersistId, PublishId, RequestId};
 use hie_node_federation::table::Change;
 use hie_protocol::id::{IndexKey, Millis, OrgId};
 use hie_protocol::message::{IndexMessage, Request, Response};
@@ -156,6 +156,9 @@ impl IndexHandle {
     }
 }
 
+/// Takes the name of a member that broke the protocol of the index, and what it did.
+pub type Notice = Arc<dyn Fn(&OrgId, &Misbehaviour) + Send + Sync>;
+
 /// What the driver works with.
 pub struct Parts {
     /// This organisation.
@@ -174,6 +177,8 @@ pub struct Parts {
     pub wire: Arc<dyn Wire>,
     /// Where sends run.
     pub runtime: Handle,
+    /// Told of members that break the protocol of the index.
+    pub notice: Notice,
 }
 
 /// The driver: call [`Driver::run`] on a thread of its own.
@@ -316,7 +321,10 @@ impl Driver {
                 }
             }
             Effect::Renew { records } => renew.extend(records),
-            Effect::Misbehaved { org, what } => warn!(%org, %what, "a member broke the protocol of the index"),
+            Effect::Misbehaved { org, what } => {
+                warn!(%org, %what, "a member broke the protocol of the index");
+                (self.parts.notice)(&org, &what);
+            }
             Effect::WakeAt(at) => self.wake = Some(at),
         }
     }

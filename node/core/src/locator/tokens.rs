@@ -198,6 +198,7 @@ impl WireTokens {
             claim: Bytes(claim),
             epoch,
             blinded: blinded.iter().map(|element| PublicKey::new(element.0)).collect(),
+            share: None,
         };
         match self.wire.send(authority.org.clone(), request).await {
             Ok(Response::Evaluated { elements, proof, .. }) => {

@@ -3,7 +3,7 @@
 
 use super::{
     BTreeMap, BTreeSet, Entry, Federation, IndexMessage, MESSAGE_RECORD_BYTES_MAX, Millis, OrgId, Planted, RecordKey,
-    STORE_RECORDS_MAX, STORE_RETRY_MS, STORE_RETRY_MS_MAX, Sequence, SignedRecord, StoreOutcome, Table, Turn, Vote,
+    STORE_RECORDS_V1_MAX, STORE_RETRY_MS, STORE_RETRY_MS_MAX, Sequence, SignedRecord, StoreOutcome, Table, Turn, Vote,
     back_off, index_key, lane_key, lane_prefix,
 };
 
@@ -107,12 +107,15 @@ impl Federation {
     }
 
     fn pump(&mut self, turn: &mut Turn<'_>, org: &OrgId, lane: &mut Lane) {
+        if self.config.has(Planted::AnnouncedTooEarly) {
+            self.announce(turn, org, lane);
+        }
         if let Some(flight) = &mut lane.flight {
             if flight.again <= turn.now {
                 flight.attempt = flight.attempt.saturating_add(1);
-                flight.again = turn
-                    .now
-                    .plus(back_off(flight.attempt, STORE_RETRY_MS, STORE_RETRY_MS_MAX));
+                let pause = back_off(flight.attempt, STORE_RETRY_MS, STORE_RETRY_MS_MAX);
+                let pause = if self.config.has(Planted::NoBackOff) { 1 } else { pause };
+                flight.again = turn.now.plus(pause);
                 turn.send(
                     org,
                     IndexMessage::Store {
@@ -177,7 +180,7 @@ impl Federation {
             }
             let page = self
                 .ledger
-                .scan(turn.kept, Table::Outbox, &prefix, &lane.cursor, STORE_RECORDS_MAX);
+                .scan(turn.kept, Table::Outbox, &prefix, &lane.cursor, STORE_RECORDS_V1_MAX);
             if page.is_empty() {
                 lane.cursor.clear();
                 if core::mem::take(&mut lane.leftover) {
@@ -214,6 +217,7 @@ impl Federation {
         let version = self.members.version();
         let holds = self.members.current().is_some_and(|set| set.holders.contains(org));
         let busy = lane.backlog || lane.pause.is_some() || self.owner_is_placing();
+        let busy = busy && !self.config.has(Planted::AnnouncedTooEarly);
         if !holds || busy || lane.announced == Some(version) {
             lane.announcing = None;
             return;
@@ -271,7 +275,8 @@ impl Federation {
         }
         for ((key, sequence), outcome) in flight.items.into_iter().zip(outcomes) {
             match outcome {
-                StoreOutcome::Held => {
+                StoreOutcome::Refused if !self.config.has(Planted::RefusedCounts) => self.left_behind(from, &key),
+                StoreOutcome::Held | StoreOutcome::Refused => {
                     self.confirmed(turn, from, &key, sequence);
                     self.vote(turn, from, &key, sequence, Vote::Held);
                 }
@@ -281,7 +286,6 @@ impl Federation {
                     }
                     self.vote(turn, from, &key, sequence, Vote::Misplaced);
                 }
-                StoreOutcome::Refused => self.left_behind(from, &key),
             }
         }
     }
@@ -293,7 +297,8 @@ impl Federation {
 
     /// A holder has synced a version: nothing is left to deliver there unless a later one exists.
     fn confirmed(&mut self, turn: &Turn<'_>, from: &OrgId, key: &RecordKey, sequence: Sequence) {
-        let latest = self.own_entry(turn, key).is_none_or(|entry| entry.sequence <= sequence);
+        let latest = self.own_entry(turn, key).is_none_or(|entry| entry.sequence <= sequence)
+            || self.config.has(Planted::OlderConfirms);
         let place = lane_key(from, key);
         if latest && self.ledger.get(turn.kept, Table::Outbox, &place).is_some() {
             self.ledger.write(Table::Outbox, place, None);
@@ -330,7 +335,7 @@ impl Batch {
             return true;
         }
         let bytes = self.bytes.saturating_add(entry.signed.0.len());
-        if self.items.len() >= STORE_RECORDS_MAX || bytes > MESSAGE_RECORD_BYTES_MAX {
+        if self.items.len() >= STORE_RECORDS_V1_MAX || bytes > MESSAGE_RECORD_BYTES_MAX {
             return false;
         }
         self.bytes = bytes;

@@ -16,8 +16,10 @@ use hie_protocol::id::NodeKey;
 use hie_protocol::retrieval::{Ask, Item};
 
 use crate::failure::PeerFailure;
+use crate::handle::Peers;
 use crate::lane::LaneFrame;
 use crate::lane::server::{READ_BUFFER_BYTES, TLS_BUFFER_BYTES};
+use crate::lane::substream::{self, Substream};
 use crate::lane::wire::{self, WireError};
 use crate::live::Guarded;
 use crate::trust::Trust;
@@ -32,6 +34,39 @@ pub const FRAME_MS_MAX: u64 = 60_000;
 
 type Dialled = Guarded<tokio_rustls::client::TlsStream<BufReader<TcpStream>>>;
 
+/// What carries the frames of an ask.
+enum Carrier {
+    /// A connection of the lane.
+    Own(Box<Dialled>),
+    /// A substream of the control channel.
+    Substream(Substream),
+}
+
+impl Carrier {
+    async fn write_ask(&mut self, ask: &Ask) -> Result<(), WireError> {
+        match self {
+            Self::Own(stream) => wire::write_ask(stream, ask).await,
+            Self::Substream(stream) => wire::write_ask(stream, ask).await,
+        }
+    }
+
+    async fn read_answer(&mut self) -> Result<LaneFrame, WireError> {
+        match self {
+            Self::Own(stream) => wire::read_answer(stream).await,
+            Self::Substream(stream) => wire::read_answer(stream).await,
+        }
+    }
+}
+
+impl core::fmt::Debug for Carrier {
+    fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        out.write_str(match self {
+            Self::Own(_) => "Own",
+            Self::Substream(_) => "Substream",
+        })
+    }
+}
+
 /// The asking side of the bulk lane. Cheap to clone.
 #[derive(Clone)]
 pub struct Lane {
@@ -42,6 +77,7 @@ struct Inner {
     trust: Arc<Trust>,
     connector: TlsConnector,
     pool: Mutex<BTreeMap<NodeKey, Vec<Resting>>>,
+    peers: Option<Peers>,
 }
 
 struct Resting {
@@ -50,14 +86,16 @@ struct Resting {
 }
 
 impl Lane {
-    /// Prepares the lane. Errors: rustls' own, when TLS cannot be configured.
-    pub fn new(trust: Arc<Trust>) -> Result<Self, rustls::Error> {
+    /// Prepares the lane; with `peers`, a custodian that cannot be dialled is asked over its control channel.
+    /// Errors: rustls' own, when TLS cannot be configured.
+    pub fn new(trust: Arc<Trust>, peers: Option<Peers>) -> Result<Self, rustls::Error> {
         let connector = TlsConnector::from(trust.client(Channel::Bulk)?);
         Ok(Self {
             inner: Arc::new(Inner {
                 trust,
                 connector,
                 pool: Mutex::default(),
+                peers,
             }),
         })
     }
@@ -70,12 +108,19 @@ impl Lane {
         let asked = async {
             // A pooled connection may have been closed at the other end: an ask that got no answer is asked anew.
             while let Some(stream) = self.inner.resting(node) {
-                if let Ok(begun) = self.begin(node, stream, &ask).await {
+                if let Ok(begun) = self.begin(node, Carrier::Own(Box::new(stream)), &ask).await {
                     return Ok(begun);
                 }
             }
-            let stream = self.inner.connect(node).await?;
-            self.begin(node, stream, &ask).await
+            match (self.inner.connect(node).await, &self.inner.peers) {
+                (Ok(stream), _) => self.begin(node, Carrier::Own(Box::new(stream)), &ask).await,
+                // No address, or nobody there: it may have a control channel that is open.
+                (Err(PeerFailure::Unreachable { .. }), Some(peers)) => {
+                    let stream = substream::open(peers, node).await?;
+                    self.begin(node, Carrier::Substream(stream), &ask).await
+                }
+                (Err(failure), _) => Err(failure),
+            }
         };
         match until {
             Some(until) => timeout_at(until, asked).await.unwrap_or(Err(PeerFailure::TimedOut)),
@@ -83,11 +128,9 @@ impl Lane {
         }
     }
 
-    async fn begin(&self, node: NodeKey, mut stream: Dialled, ask: &Ask) -> Result<LaneStream, PeerFailure> {
-        wire::write_ask(&mut stream, ask)
-            .await
-            .map_err(|error| failure(&error))?;
-        let first = wire::read_answer(&mut stream).await.map_err(|error| failure(&error))?;
+    async fn begin(&self, node: NodeKey, mut stream: Carrier, ask: &Ask) -> Result<LaneStream, PeerFailure> {
+        stream.write_ask(ask).await.map_err(|error| failure(&error))?;
+        let first = stream.read_answer().await.map_err(|error| failure(&error))?;
         let many = matches!(ask.item, Item::InstancesFrom(_));
         let state = State {
             open: false,
@@ -230,7 +273,7 @@ impl State {
 pub struct LaneStream {
     lane: Lane,
     node: NodeKey,
-    stream: Option<Dialled>,
+    stream: Option<Carrier>,
     first: Option<LaneFrame>,
     state: State,
 }
@@ -257,7 +300,7 @@ impl LaneStream {
             None => {
                 let stream = self.stream.as_mut().ok_or(PeerFailure::Closed)?;
                 let limit = Duration::from_millis(FRAME_MS_MAX);
-                let read = timeout(limit, wire::read_answer(stream))
+                let read = timeout(limit, stream.read_answer())
                     .await
                     .map_err(|_| PeerFailure::TimedOut)?;
                 read.map_err(|error| failure(&error))?
@@ -265,9 +308,9 @@ impl LaneStream {
         };
         let shown = self.state.step(&frame)?;
         if self.state.done
-            && let Some(stream) = self.stream.take()
+            && let Some(Carrier::Own(stream)) = self.stream.take()
         {
-            self.lane.inner.rest(self.node, stream);
+            self.lane.inner.rest(self.node, *stream);
         }
         Ok(shown.then_some(frame))
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use hie_node_pki::config::Channel;
 use hie_node_pki::refusal::{ACCEPTED, Refused};
 use hie_node_pki::verify::{Peer, Side};
-use hie_protocol::id::OrgId;
+use hie_protocol::id::{NodeKey, OrgId};
 use hie_protocol::refusal::Refusal;
 use hie_protocol::retrieval::{CHUNK_BYTES_MAX, Item};
 use hie_protocol::version::ALPN_BULK_2;
@@ -169,7 +169,7 @@ impl Service {
             let _flushed = stream.flush().await;
             return;
         };
-        if let Err(error) = self.serve(&peer, second, &mut stream).await {
+        if let Err(error) = serve(&*self.server, peer.node(), peer.org(), second, &mut stream).await {
             let cut = stream.is_cut();
             tracing::info!(node = %peer.node(), %error, cut, "lane connection ended");
         }
@@ -193,34 +193,47 @@ impl Service {
         let (peer, channel) = settled.map_err(Refused::Theirs)?;
         Ok((peer, second, channel.guard(stream)))
     }
+}
 
-    /// One ask after the other, until the asker closes or rests too long.
-    async fn serve(&self, peer: &Peer, second: bool, stream: &mut Accepted) -> Result<(), WireError> {
-        let idle = Duration::from_millis(IDLE_MS_MAX);
-        while let Ok(read) = timeout(idle, wire::read_ask(stream)).await {
-            let Some(ask) = read? else { break };
-            let many = matches!(ask.item, Item::InstancesFrom(_));
-            match self.server.ask(peer.node(), peer.org().clone(), ask).await {
-                Ok(reply) => answer(stream, Form { many, second }, reply).await?,
-                Err(refusal) => write(stream, vec![LaneFrame::Refused(refusal)]).await?,
-            }
-            flush(stream).await?;
+/// One ask after the other, until the asker closes or rests too long. `second`: the lane is of version 2.
+/// Errors: every [`WireError`].
+pub(crate) async fn serve<S>(
+    server: &dyn LaneServer,
+    node: NodeKey,
+    org: &OrgId,
+    second: bool,
+    stream: &mut S,
+) -> Result<(), WireError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let idle = Duration::from_millis(IDLE_MS_MAX);
+    while let Ok(read) = timeout(idle, wire::read_ask(stream)).await {
+        let Some(ask) = read? else { break };
+        let many = matches!(ask.item, Item::InstancesFrom(_));
+        match server.ask(node, org.clone(), ask).await {
+            Ok(reply) => answer(stream, Form { many, second }, reply).await?,
+            Err(refusal) => write(stream, vec![LaneFrame::Refused(refusal)]).await?,
         }
-        Ok(())
+        flush(stream).await?;
     }
+    Ok(())
 }
 
 /// What an answer looks like.
 #[derive(Clone, Copy)]
-struct Form {
+pub(crate) struct Form {
     /// Items follow each other.
-    many: bool,
+    pub(crate) many: bool,
     /// Headers may carry what version 2 added.
-    second: bool,
+    pub(crate) second: bool,
 }
 
 /// Writes an answer as its producer makes it: what waits goes out together, and is flushed whenever the producer pauses.
-async fn answer(stream: &mut Accepted, form: Form, mut reply: LaneReply) -> Result<(), WireError> {
+pub(crate) async fn answer<S>(stream: &mut S, form: Form, mut reply: LaneReply) -> Result<(), WireError>
+where
+    S: AsyncWrite + Unpin,
+{
     let mut open = false;
     loop {
         let first = match reply.try_recv() {
@@ -267,13 +280,13 @@ async fn answer(stream: &mut Accepted, form: Form, mut reply: LaneReply) -> Resu
     }
 }
 
-async fn write(stream: &mut Accepted, frames: Vec<LaneFrame>) -> Result<(), WireError> {
+async fn write<S: AsyncWrite + Unpin>(stream: &mut S, frames: Vec<LaneFrame>) -> Result<(), WireError> {
     timeout(Duration::from_millis(STALL_MS_MAX), wire::write_answer(stream, frames))
         .await
         .unwrap_or_else(|_| stalled())
 }
 
-async fn flush(stream: &mut Accepted) -> Result<(), WireError> {
+async fn flush<S: AsyncWrite + Unpin>(stream: &mut S) -> Result<(), WireError> {
     match timeout(Duration::from_millis(STALL_MS_MAX), stream.flush()).await {
         Ok(flushed) => Ok(flushed?),
         Err(_) => stalled(),

@@ -393,6 +393,7 @@ impl Org {
             clock: clock.clone(),
             wire: wire.clone(),
             runtime: tokio::runtime::Handle::current(),
+            notice: Arc::new(|org, what| panic!("{org}: {what}")),
         };
         let (machine, index) = Driver::new(parts, &*random).unwrap();
         std::thread::spawn(move || machine.run().unwrap());
