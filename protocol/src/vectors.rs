@@ -20,7 +20,7 @@ use crate::claim::{BreakGlass, BreakGlassReason, Claim, ClaimError, Evidence};
 use crate::digest::ShardDigest;
 use crate::id::{
     ConsentEpoch, ContentHash, Correlation, DocumentId, IndexKey, Millis, NodeKey, Nonce, OrgId, PublicKey,
-    RecordHandle, Sequence, SetHash, Ticket, TreeHash,
+    RecordHandle, Sequence, SetHash, Ticket, TransferHash, TreeHash,
 };
 use crate::message::{
     Coding, Comparison, Cursor, Demographics, DocumentMeta, Grant, IndexMessage, MatchGrade, Obligation, Open, Opened,
@@ -520,7 +520,7 @@ fn charter_frames() -> [(&'static str, Vec<u8>); 4] {
     ]
 }
 
-fn lane_frames() -> [(&'static str, Vec<u8>); 3] {
+fn lane_frames() -> [(&'static str, Vec<u8>); 4] {
     let ask = Ask {
         ticket: Ticket::new([5; 32]),
         item: Item::Document,
@@ -535,11 +535,18 @@ fn lane_frames() -> [(&'static str, Vec<u8>); 3] {
         from: 4,
         hash: ContentHash::new([4; 32]),
         manifest: Some(manifest()),
+        transfer: None,
+    };
+    let second = Header {
+        manifest: None,
+        transfer: Some(TransferHash::new([6; 32])),
+        ..header.clone()
     };
     let refused = Refused { refusal: Refusal::Busy };
     [
         ("lane ask", cbor::encode(&ask).unwrap()),
         ("lane header", cbor::encode(&header).unwrap()),
+        ("lane header 2", cbor::encode(&second).unwrap()),
         ("lane refused", cbor::encode(&refused).unwrap()),
     ]
 }

@@ -30,7 +30,7 @@ use crate::exchange::authority::Authority;
 use crate::exchange::claim::{Asking, ClaimGate, ClaimMaker};
 use crate::exchange::fanout::{AskEvent, Fanout};
 use crate::exchange::find::Finder;
-use crate::exchange::lane::{Frames, Lane, Lanes};
+use crate::exchange::lane::{Frame, Frames, Lane, Lanes};
 use crate::exchange::local::Local;
 use crate::exchange::retrieve::Retriever;
 use crate::exchange::serve::{Custodian, Server};
@@ -102,6 +102,8 @@ pub struct Net {
     down: Mutex<BTreeSet<OrgId>>,
     /// Frames after which a lane breaks, once.
     pub break_after: Mutex<Option<usize>>,
+    /// Changes the frames of every answer on their way.
+    pub change: Mutex<Option<fn(&mut Frame)>>,
     /// Requests that went over the wire, for replays.
     pub seen: Mutex<Vec<(OrgId, NodeKey, Request)>>,
 }
@@ -171,7 +173,12 @@ impl Lanes for Cable {
                 return Err(WireFailure::Unreachable);
             }
             let limit = net.break_after.lock().unwrap().take().unwrap_or(usize::MAX);
-            Ok(net.lane(&org).serve(node, ask).take(limit).map(Ok).boxed())
+            let change = *net.change.lock().unwrap();
+            let changed = move |mut frame| {
+                change.iter().for_each(|change| change(&mut frame));
+                Ok(frame)
+            };
+            Ok(net.lane(&org).serve(node, ask).take(limit).map(changed).boxed())
         })
     }
 }
