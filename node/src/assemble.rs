@@ -3,27 +3,35 @@
 //! [`Trade`] is everything that needs no other node: enough for imports and audits while the node is stopped.
 //! [`Region`] adds the channels, the index and the exchange.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use hie_node_core::account::Accounts;
 use hie_node_core::audit::log::{AuditLog, LogIdentity};
+use hie_node_core::catalogue::Table;
 use hie_node_core::content::ContentStore;
 use hie_node_core::exchange::attention::Attention;
-use hie_node_core::exchange::authority::Authority;
+use hie_node_core::exchange::authority::{self, Authority};
+use hie_node_core::exchange::budget::{self, Budgets};
 use hie_node_core::exchange::claim::{ClaimGate, ClaimMaker};
 use hie_node_core::exchange::fanout::Fanout;
 use hie_node_core::exchange::find::Finder;
+use hie_node_core::exchange::keyring::Keyring;
 use hie_node_core::exchange::lane::Lane;
 use hie_node_core::exchange::local::Local;
+use hie_node_core::exchange::reshare::Seat;
 use hie_node_core::exchange::retrieve::Retriever;
 use hie_node_core::exchange::serve::{Custodian, Server};
 use hie_node_core::exchange::ticket::Tickets;
+use hie_node_core::exchange::watch::Watch;
 use hie_node_core::kv::Kv;
 use hie_node_core::locator::driver::{self, Driver, IndexError, IndexHandle, Wire};
+use hie_node_core::locator::remembered::Remembered;
+use hie_node_core::locator::retoken::Retoken;
 use hie_node_core::locator::sequence::Sequencer;
 use hie_node_core::locator::state::LocatorStates;
-use hie_node_core::locator::tokens::{RegistryView, WireTokens};
+use hie_node_core::locator::tokens::{RegistryView, TokenParts, WireTokens};
 use hie_node_core::locator::worker::{self, Publisher};
 use hie_node_core::patient::index::PatientIndex;
 use hie_node_core::policy::store::Policies;
@@ -46,8 +54,7 @@ use hie_node_pki::pem;
 use hie_node_store::contents::ObjectContents;
 use hie_node_store::rocks::{OpenError, RocksStore};
 use hie_protocol::id::{OrgId, PublicKey};
-use hie_protocol::oprf::key::KeyShare;
-use hie_protocol::registry::Registry;
+use hie_protocol::registry::{MemberRole, Registry};
 use tokio::sync::{mpsc, watch};
 
 use crate::alarm::Alarm;
@@ -60,6 +67,7 @@ use crate::intake::dicom::DicomIntake;
 use crate::intake::fhir::FhirIntake;
 use crate::join::Membership;
 use crate::summary::Summary;
+use crate::tokens::{TokenSide, import_share};
 use crate::wire::{LanePort, LanesPort, WirePort};
 
 /// Everything that needs no other node.
@@ -133,6 +141,8 @@ pub struct Region {
     pub identity: Arc<IdentityCell>,
     /// What the node knows about its own trust.
     pub board: Arc<Board>,
+    /// Token keys.
+    pub tokens: TokenSide,
 }
 
 /// What ends with the node.
@@ -206,6 +216,13 @@ fn signing_keys(registry: &Registry, signer: &Key) -> Vec<PublicKey> {
     keys
 }
 
+/// The folder behind links: two nodes that share it lock it under one name. A folder that is not there yet has no other.
+fn real(folder: PathBuf) -> PathBuf {
+    let parent = folder.parent().and_then(|parent| parent.canonicalize().ok());
+    let found = parent.zip(folder.file_name()).map(|(parent, name)| parent.join(name));
+    found.unwrap_or(folder)
+}
+
 /// Opens everything that needs no other node.
 pub fn trade(home: &Home, config: &Config) -> Outcome<(Trade, watch::Sender<Arc<Registry>>)> {
     let membership = Membership::load(home)?;
@@ -227,7 +244,7 @@ pub fn trade(home: &Home, config: &Config) -> Outcome<(Trade, watch::Sender<Arc<
         "The store's key cannot be read.",
         "Restore secrets/kek.",
     ))?;
-    let kv: Arc<dyn Kv> = Arc::new(RocksStore::open(&home.store()).map_err(|error| open_fault(&error))?);
+    let kv: Arc<dyn Kv> = Arc::new(RocksStore::open(&real(home.store())).map_err(|error| open_fault(&error))?);
     let contents: Arc<dyn ContentStore> = Arc::new(
         ObjectContents::open_directory(&home.content()).map_err(broken("The content store cannot be opened."))?,
     );
@@ -389,20 +406,19 @@ pub fn identity(home: &Home, signer: &Key) -> Outcome<NodeIdentity> {
     ))
 }
 
-/// The share of the token key, if this node holds one.
-fn share(home: &Home) -> Outcome<Option<KeyShare>> {
-    let path = home.token_share();
-    if !path.exists() {
-        return Ok(None);
-    }
-    let fix = "Restore secrets/token.share.";
-    let text =
-        std::fs::read_to_string(&path).map_err(Fault::because(Exit::Config, "The token share cannot be read.", fix))?;
-    let bytes =
-        hex::decode(text.trim()).map_err(Fault::because(Exit::Config, "The token share cannot be read.", fix))?;
-    KeyShare::from_bytes(&bytes)
-        .map(Some)
-        .map_err(Fault::because(Exit::Config, "The token share cannot be used.", fix))
+/// Counts the records held here for an owner, while this node is an index holder.
+fn held_counter(me: OrgId, kv: Arc<dyn Kv>, registry: RegistryView) -> budget::Held {
+    Arc::new(move |owner| {
+        let holds = {
+            let registry = registry.borrow();
+            let mut holders = registry.with_role(MemberRole::IndexHolder);
+            holders.any(|member| member.org == me)
+        };
+        let count = holds.then(|| kv.get(Table::HeldByOwnerCount, owner.as_str().as_bytes()));
+        let count = count?.inspect_err(|error| tracing::warn!(%error, "the records of an owner cannot be counted"));
+        let count = count.ok()?.and_then(|bytes| bytes.try_into().ok());
+        Some(count.map_or(0, u64::from_be_bytes))
+    })
 }
 
 /// Starts the channels and joins the trade to the region.
@@ -457,15 +473,31 @@ pub async fn region(
         .name("index".into())
         .spawn(move || index_driver.run())
         .map_err(failed("The index cannot be started."))?;
-    let epoch = registry.policy.tokens.epoch;
-    let authority = share(home)?.map(|share| {
-        let (audit, clock, random) = (
-            Arc::clone(&trade.audit),
-            Arc::clone(&trade.clock),
-            Arc::clone(&trade.random),
-        );
-        Arc::new(Authority::new(share, epoch, audit, clock, random))
-    });
+    let keyring = Keyring::open(Arc::clone(&trade.kv), Arc::clone(&trade.vault))
+        .map_err(broken("The shares of the token key cannot be opened."))?;
+    let keyring = Arc::new(keyring);
+    import_share(home, &keyring, &registry, &trade.me)?;
+    let watch = Arc::new(Watch::default());
+    let held = held_counter(trade.me.clone(), Arc::clone(&trade.kv), trade.registry.clone());
+    let budgets = Budgets::new(Arc::clone(&trade.kv), Arc::clone(&trade.vault), held, config.budgets);
+    let parts = authority::Parts {
+        me: trade.me.clone(),
+        keyring: Arc::clone(&keyring),
+        registry: trade.registry.clone(),
+        audit: Arc::clone(&trade.audit),
+        budgets: Arc::new(budgets),
+        watch: Arc::clone(&watch),
+        clock: Arc::clone(&trade.clock),
+        random: Arc::clone(&trade.random),
+    };
+    let authority = Arc::new(Authority::new(parts.clone()));
+    let token_side = TokenSide {
+        keyring,
+        authority: Arc::clone(&authority),
+        watch: Arc::clone(&watch),
+        seat: Arc::new(Seat::new(parts, Arc::clone(&wire))),
+        retoken: Retoken::new(Arc::clone(&trade.kv), trade.registry.clone(), Arc::clone(&trade.random)),
+    };
     let claims = ClaimMaker::new(
         trade.me.clone(),
         Arc::clone(&node_signer),
@@ -474,13 +506,17 @@ pub async fn region(
     );
     let board = Arc::new(Board::default());
     let claims = claims.gated(Arc::clone(&board) as _);
-    let tokens = WireTokens::new(
-        Arc::clone(&wire),
-        trade.registry.clone(),
-        claims.clone(),
-        authority.clone(),
-        Arc::clone(&trade.random),
-    );
+    let tokens = WireTokens::new(TokenParts {
+        me: trade.me.clone(),
+        wire: Arc::clone(&wire),
+        registry: trade.registry.clone(),
+        claims: claims.clone(),
+        own: Some(Arc::clone(&authority)),
+        audit: Arc::clone(&trade.audit),
+        watch,
+        clock: Arc::clone(&trade.clock),
+        random: Arc::clone(&trade.random),
+    });
     let tokens = Arc::new(tokens);
     let publisher = Publisher::new(worker::Parts {
         me: trade.me.clone(),
@@ -501,13 +537,18 @@ pub async fn region(
         me: trade.me.clone(),
         patients: Arc::clone(&trade.patients),
         audit: Arc::clone(&trade.audit),
-        tokens,
+        tokens: Arc::new(Remembered::new(tokens, Arc::clone(&trade.clock))),
         index: index.clone(),
         registry: trade.registry.clone(),
         clock: Arc::clone(&trade.clock),
     };
     let gate = ClaimGate::new(trade.me.clone(), trade.registry.clone(), Arc::clone(&trade.clock));
-    let server = Arc::new(Server::new(trade.custodian.clone(), gate, authority, index.clone()));
+    let server = Arc::new(Server::new(
+        trade.custodian.clone(),
+        gate,
+        Some(authority),
+        index.clone(),
+    ));
     let lane = Arc::new(LanePort::new(
         Lane::new(trade.custodian.clone(), trade.door.clone()),
         peers.ledger().clone(),
@@ -541,6 +582,7 @@ pub async fn region(
         announce: Arc::new(announce),
         identity,
         board,
+        tokens: token_side,
     };
     Ok((
         region,

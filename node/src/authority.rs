@@ -13,6 +13,7 @@ pub mod enrol;
 pub mod est;
 pub mod office;
 pub mod serve;
+pub mod tokens;
 
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -550,7 +551,7 @@ impl State {
             members.sort_by(|left, right| left.org.cmp(&right.org));
         }
         let dealt = self.dealt.iter().any(|(_, org)| *org == invited.org);
-        if roles.contains(&MemberRole::TokenAuthority) && !dealt {
+        if roles.contains(&MemberRole::TokenAuthority) && !dealt && self.deals_first() {
             let taken: Vec<u16> = self.dealt.iter().map(|(index, _)| *index).collect();
             let free = self.points.iter().find(|(index, _)| !taken.contains(index)).copied();
             if let Some((index, point)) = free {

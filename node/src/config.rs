@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use hie_node_core::exchange::budget::Allowance;
 use hie_protocol::id::OrgId;
 use hie_protocol::version::{ProtocolVersion, SPOKEN};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,13 @@ pub struct Config {
     /// The channels to other nodes.
     #[serde(default)]
     pub peers: PeersSection,
+    /// Allowance that this node, as a token authority, answers other members and their users.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub budgets: Allowance,
+}
+
+fn is_default(budgets: &Allowance) -> bool {
+    *budgets == Allowance::default()
 }
 
 /// `[node]`
@@ -103,6 +111,16 @@ const KEYS: &[(&str, &[&str])] = &[
         "peers",
         &["control", "bulk", "host", "outbound_only", "relays", "versions"],
     ),
+    (
+        "budgets",
+        &[
+            "user_at_once",
+            "user_per_hour",
+            "member_at_once",
+            "member_per_day",
+            "outstanding",
+        ],
+    ),
 ];
 
 impl Config {
@@ -158,7 +176,12 @@ impl Config {
                 .entry(section.to_lowercase())
                 .or_insert_with(|| Value::Table(Table::new()));
             if let Value::Table(keys) = entry {
-                let parsed = value.parse::<bool>().map_or(Value::String(value), Value::Boolean);
+                let parsed = match (value.parse::<bool>(), value.parse::<i64>()) {
+                    (Ok(word), _) => Value::Boolean(word),
+                    // Only budgets are numbers: a name or a port may look like one.
+                    (_, Ok(number)) if section.eq_ignore_ascii_case("budgets") => Value::Integer(number),
+                    _ => Value::String(value),
+                };
                 keys.insert(key.to_lowercase(), parsed);
             }
         }
@@ -272,6 +295,9 @@ mod tests {
             ("PATH".to_owned(), "x".to_owned()),
         ];
         assert_eq!(Config::parse(GOOD, environment.into_iter()).unwrap().node.name, "Other");
+        let environment = [("HIE_BUDGETS__USER_AT_ONCE".to_owned(), "5".to_owned())];
+        let budgets = Config::parse(GOOD, environment.into_iter()).unwrap().budgets;
+        assert_eq!((budgets.user_at_once, budgets.user_per_hour), (5, 60));
     }
 
     #[test]

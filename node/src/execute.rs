@@ -286,10 +286,16 @@ impl Executor {
             "name": self.trade.name, "organisation": self.trade.me.as_str(), "region": registry.region,
             "registry": registry.version, "certificate_until": certificate, "peers": peers,
             "audit_entries": self.trade.audit.size(), "publications_waiting": waiting,
+            "tokens": self.region.as_ref().map(|region| crate::tokens::status(&self.trade, region)),
             "certificate_hours_left": left_hours, "needs_you": needs_you, "conduct": conduct,
             "visibility": visible::value(&visibility), "clock_off_ms": skew.map(|skew| skew.median_ms), "clock_members": skew.map(|skew| skew.members),
         });
         lines.data(text, value).await;
+        if let Some(region) = &self.region {
+            for words in crate::tokens::words(&registry, &region.tokens.watch) {
+                lines.say(words).await;
+            }
+        }
         Ok(Exit::Done)
     }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hie_node_core::exchange::budget::Allowance;
 use hie_node_core::ports::OsRandom;
 use hie_node_core::vault::Kek;
 use hie_node_pki::config as tls;
@@ -120,6 +121,7 @@ fn first_config(init: Init) -> Outcome<String> {
             relays: relays(&init.relays)?,
             versions: None,
         },
+        budgets: Allowance::default(),
     };
     let text = config.to_toml()?;
     Config::parse(&text, std::iter::empty()).map_err(|faults| {

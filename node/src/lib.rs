@@ -24,5 +24,6 @@ pub mod renew;
 pub mod run;
 pub mod socket;
 pub mod summary;
+pub mod tokens;
 pub mod wire;
 pub mod workers;

@@ -85,6 +85,13 @@ pub async fn start(
     tasks.spawn(publish(region.clone(), fail.clone()));
     tasks.spawn(checkpoint(trade.clone(), fail.clone()));
     tasks.spawn(links(region.clone()));
+    tasks.spawn(crate::tokens::keep(
+        trade.clone(),
+        region.clone(),
+        membership.fingerprint()?,
+        membership.authority.clone(),
+        fail.clone(),
+    ));
     tasks.spawn(clocks(region.clone(), trade.clone()));
     tasks.spawn(registry::follow(Arc::clone(&keeper)));
     tasks.spawn(registry::pull(keeper));

@@ -13,6 +13,7 @@ pub mod id;
 pub mod invitation;
 pub mod merkle;
 pub mod message;
+pub mod office;
 pub mod oprf;
 pub mod record;
 pub mod refusal;

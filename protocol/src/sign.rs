@@ -20,6 +20,8 @@ pub const DOMAIN_CLAIM: &str = "hie claim v1";
 pub const DOMAIN_RECEIPT: &str = "hie audit receipt v1";
 /// Domain of evidence of treatment: an encounter as its organisation's node attests it.
 pub const DOMAIN_EVIDENCE: &str = "hie evidence v1";
+/// Domain of what a node tells the region office about token keys.
+pub const DOMAIN_TOKEN_REPORT: &str = "hie token report v1";
 
 /// Domain of an owner's digest of what a holder confirmed.
 pub const DOMAIN_DIGEST: &str = "hie index digest v1";

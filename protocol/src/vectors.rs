@@ -42,7 +42,7 @@ use crate::vocabulary::{Confidentiality, DocumentClass, Purpose, Role, Sensitivi
 
 const NOW: Millis = Millis(1_790_000_000_000);
 
-fn org(last: u8) -> OrgId {
+pub(crate) fn org(last: u8) -> OrgId {
     OrgId::parse(&format!("urn:oid:2.999.7.{last}")).unwrap()
 }
 

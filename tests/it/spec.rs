@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use hie::{authority as office, clock};
-use hie_node_core::exchange::authority as tokens;
+use hie_node_core::exchange::budget::{self as token_budget, Allowance};
 use hie_node_core::patient::{names, normalise, tokens as patient};
 use hie_node_federation::config as index;
 use hie_node_peer::lane::server as lane;
@@ -94,20 +94,20 @@ fn frames() -> Vec<(&'static str, u64)> {
 }
 
 fn tokens_and_index() -> Vec<(&'static str, u64)> {
+    let allowance = Allowance::default();
     vec![
         ("EVALUATE_BATCH_MAX", number(oprf::EVALUATE_BATCH_MAX)),
         ("QUESTION_BATCH_MAX", number(oprf::QUESTION_BATCH_MAX)),
         ("EVALUATE_BATCH_V1_MAX", number(message::EVALUATE_BATCH_V1_MAX)),
         ("INPUT_BYTES_MAX", number(oprf::INPUT_LEN_MAX)),
         ("SHARES_MAX", u64::from(oprf::SHARES_MAX)),
-        (
-            "QUESTION_EVALUATIONS_PER_DAY_MAX",
-            tokens::QUESTION_EVALUATIONS_PER_DAY_MAX,
-        ),
-        (
-            "PUBLISH_EVALUATIONS_PER_DAY_MAX",
-            tokens::PUBLISH_EVALUATIONS_PER_DAY_MAX,
-        ),
+        ("QUESTION_TOKENS", token_budget::QUESTION_TOKENS),
+        ("QUESTION_COST_MIN", token_budget::QUESTION_COST_MIN),
+        ("USER_QUESTIONS_AT_ONCE", allowance.user_at_once),
+        ("USER_QUESTIONS_PER_HOUR", allowance.user_per_hour),
+        ("MEMBER_QUESTIONS_AT_ONCE", allowance.member_at_once),
+        ("MEMBER_QUESTIONS_PER_DAY", allowance.member_per_day),
+        ("OUTSTANDING_MAX", token_budget::OUTSTANDING_MAX),
         ("TOKENS_PUBLISHED_MAX", number(patient::PUBLISH_MAX)),
         ("TOKENS_ASKED_MAX", number(patient::ASK_MAX)),
         ("IDENTIFIER_CHARS_MIN", number(patient::IDENTIFIER_CHARS_MIN)),

@@ -7,6 +7,7 @@ mod kill;
 mod lifecycle;
 mod reach;
 mod spine;
+mod tokens;
 mod trust;
 mod web;
 mod withheld;

@@ -83,7 +83,7 @@ impl Observer {
             .region
             .finder
             .tokens
-            .evaluate(&asking(Purpose::Operations, Role::System)?, inputs)
+            .evaluate(&asking(Purpose::Operations, Role::System)?, epoch, inputs)
             .await?)
     }
 

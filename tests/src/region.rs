@@ -545,8 +545,13 @@ pub struct Region {
 }
 
 impl Region {
-    /// Makes a region and starts its authority.
+    /// Makes a region with one token authority and starts its office.
     pub async fn new() -> Self {
+        Self::with_tokens(1, 1).await
+    }
+
+    /// Makes a region whose token key needs so many of so many authorities, and starts its office.
+    pub async fn with_tokens(token_threshold: u16, token_authorities: u16) -> Self {
         if std::env::var_os("HIE_LOG").is_some() {
             let filter = tracing_subscriber::EnvFilter::from_env("HIE_LOG");
             let _kept = tracing_subscriber::fmt()
@@ -560,8 +565,8 @@ impl Region {
             name: "Northport Region".to_owned(),
             consent: ConsentModel::OptOut,
             address: address.to_string(),
-            token_threshold: 1,
-            token_authorities: 1,
+            token_threshold,
+            token_authorities,
             certificate_days: hie::authority::CERTIFICATE_DAYS,
         };
         drop(Authority::init(&folder.path().join("region"), options, clock::now()).unwrap());

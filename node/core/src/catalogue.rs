@@ -150,6 +150,11 @@ tables! {
     /// Signed checkpoints of the audit tree.
     AuditCheckpoints = 76, "audit-checkpoints", Open, "size 8";
 
+    /// Shares of the token key that this node holds.
+    TokenShares = 90, "token-shares", Node, "epoch 4, generation 4, index 2";
+    /// What members and their users have used of their token budgets.
+    TokenBudgets = 91, "token-budgets", Open, "blind(organisation, user, use) 16";
+
     /// Users.
     Accounts = 80, "accounts", Node, "blind(account name) 16";
     /// Programs that call the API.

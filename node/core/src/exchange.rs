@@ -11,14 +11,18 @@
 
 pub mod attention;
 pub mod authority;
+pub mod budget;
 pub mod claim;
 pub mod fanout;
 pub mod find;
+pub mod keyring;
 pub mod lane;
 pub mod local;
+pub mod reshare;
 pub mod retrieve;
 pub mod serve;
 pub mod ticket;
+pub mod watch;
 
 #[cfg(test)]
 mod tests;

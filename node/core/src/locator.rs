@@ -10,6 +10,8 @@
 pub mod build;
 pub mod driver;
 pub mod kept;
+pub mod remembered;
+pub mod retoken;
 pub mod sequence;
 pub mod state;
 pub mod tokens;

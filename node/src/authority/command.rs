@@ -48,6 +48,7 @@ pub async fn run(command: AuthorityCommand, output: &Output) -> Outcome<Exit> {
             running.until(crate::run::stop_signal()).await?;
             Ok(Exit::Done)
         }
+        AuthorityCommand::Tokens(command) => super::tokens::run(command, output),
         AuthorityCommand::List(dir) => list(&dir, output),
         AuthorityCommand::Approve(approve) => match (&approve.dir, approve.number) {
             (Some(dir), Some(request)) if approve.officer_key.is_none() => decide(dir, request, true, output),

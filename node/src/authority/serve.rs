@@ -93,6 +93,7 @@ pub async fn start(folder: &Path, listen: SocketAddr, auto_approve: bool) -> Out
     let routes = Router::new()
         .route("/hie/enrol", post(enrol))
         .route("/hie/registry", get(registry))
+        .route("/hie/tokens", post(tokens))
         .route("/.well-known/est/cacerts", get(est::cacerts))
         .route("/.well-known/est/simpleenroll", post(est::simpleenroll))
         .route("/.well-known/est/simplereenroll", post(est::simplereenroll))
@@ -195,6 +196,12 @@ async fn enrol(Shared(served): Shared<Arc<Served>>, body: Body) -> Result<Respon
     })
     .await?;
     let bytes = cbor::encode(&answer).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    Ok(([(header::CONTENT_TYPE, "application/cbor")], bytes).into_response())
+}
+
+async fn tokens(Shared(served): Shared<Arc<Served>>, body: Body) -> Result<Response, StatusCode> {
+    let orders = on_folder(served, move |authority, _| authority.report(&body, clock::now())).await?;
+    let bytes = cbor::encode(&orders).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
     Ok(([(header::CONTENT_TYPE, "application/cbor")], bytes).into_response())
 }
 

@@ -114,6 +114,9 @@ pub enum AuthorityCommand {
     Officer(OfficerCommand),
     /// Changes that wait for officers.
     Pending(AuthorityPending),
+    /// The key of the match tokens: replace it, or pass it on to other authorities.
+    #[command(subcommand)]
+    Tokens(TokensCommand),
 }
 
 /// `hie authority approve`
@@ -219,6 +222,48 @@ pub struct AuthorityPending {
     pub out: Option<PathBuf>,
 }
 
+/// `hie authority tokens`
+#[derive(Subcommand, Debug)]
+pub enum TokensCommand {
+    /// Keys, authorities, and who is ready for the next step.
+    Status(AuthorityDir),
+    /// Deal a new key: members publish under both from now on.
+    NewEpoch(TokensSeats),
+    /// Let questions use the new key; refused until every member has published under it.
+    Switch(AuthorityDir),
+    /// Pass the key on to other authorities: the key stays, its shares are new.
+    Reshare(TokensReshare),
+    /// Let the new authorities answer; refused until each has its share.
+    Seat(AuthorityDir),
+    /// End what `switch` or `seat` left beside: old records are withdrawn, old shares destroyed.
+    Retire(AuthorityDir),
+}
+
+/// `hie authority tokens new-epoch`
+#[derive(Args, Debug)]
+pub struct TokensSeats {
+    /// Folder of the region authority.
+    #[arg(long)]
+    pub dir: PathBuf,
+    /// How many authorities must evaluate; as now when not given.
+    #[arg(long)]
+    pub threshold: Option<u16>,
+    /// Organisations that hold a share (OID URN, again for each); all active members with the role when none is given.
+    #[arg(long)]
+    pub organisation: Vec<String>,
+}
+
+/// `hie authority tokens reshare`
+#[derive(Args, Debug)]
+pub struct TokensReshare {
+    /// Who gets new shares.
+    #[command(flatten)]
+    pub seats: TokensSeats,
+    /// Organisations that do not deal: silent or lying ones (OID URN, again for each).
+    #[arg(long)]
+    pub without: Vec<String>,
+}
+
 /// Folder of the region authority.
 #[derive(Args, Debug)]
 pub struct AuthorityDir {
@@ -242,11 +287,11 @@ pub struct AuthorityInit {
     /// `host:port` under which members reach this authority.
     #[arg(long, default_value = "127.0.0.1:8440")]
     pub address: String,
-    /// How many token authorities must evaluate.
-    #[arg(long, default_value_t = 1)]
+    /// How many token authorities must evaluate; no question finds anybody before as many have joined.
+    #[arg(long, default_value_t = 3)]
     pub token_threshold: u16,
-    /// How many token authorities there are.
-    #[arg(long, default_value_t = 1)]
+    /// How many token authorities there are: the first members that join with the role get the shares.
+    #[arg(long, default_value_t = 5)]
     pub token_authorities: u16,
     /// Life of member certificates, in days; nodes renew them by themselves.
     #[arg(long, default_value_t = 7)]

@@ -93,6 +93,10 @@ impl Stage {
             "Northport Region",
             "--address",
             &address,
+            "--token-threshold",
+            "2",
+            "--token-authorities",
+            "3",
         ];
         run(program(folder, "region.log")?.args(init)).await?;
         let serve = [
@@ -194,7 +198,7 @@ impl Stage {
             "--out",
             &file,
         ]);
-        if site == Site::CityGeneral {
+        if site != Site::NorthImaging {
             invite.extend(["--role", "token-authority"]);
         }
         self.hie(&organisation, &invite).await?;

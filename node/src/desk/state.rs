@@ -93,6 +93,7 @@ impl StateDesk {
         needs_you.extend(outlook(self.region.identity.load().facts(), now));
         needs_you.extend(self.region.board.needs_you(now));
         needs_you.extend(peers_words(&peers, &registry));
+        needs_you.extend(crate::tokens::words(&registry, &self.region.tokens.watch));
         let counts_of_conduct = self.region.peers.ledger().counts();
         needs_you.extend(conduct_words(&counts_of_conduct, &registry, now));
         if waiting >= WAITING_MANY {

@@ -342,6 +342,20 @@ impl fmt::Debug for GroupKey {
     }
 }
 
+/// The group's public key behind public shares, any `threshold` of them (the first are taken).
+///
+/// # Errors
+/// [`OprfError::TooFew`] for fewer shares than the threshold.
+pub fn public_key(threshold: u16, shares: &[PublicShare]) -> Result<[u8; ELEMENT_LEN], OprfError> {
+    let taken = shares.get(..usize::from(threshold)).filter(|taken| !taken.is_empty());
+    let taken = taken.ok_or(OprfError::TooFew {
+        have: shares.len(),
+        need: threshold,
+    })?;
+    let points: Vec<(u16, RistrettoPoint)> = taken.iter().map(|share| (share.index, share.point)).collect();
+    Ok(group::interpolate(&points, 0).compress().to_bytes())
+}
+
 /// Deals a fresh key: a random polynomial of degree `threshold - 1`, one share for each of 1..=`count`.
 ///
 /// # Errors

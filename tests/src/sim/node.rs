@@ -1,5 +1,7 @@
 //! One organisation's node: its key, its clock, its disk, and the machine while it runs.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use hie_node_federation::config::Config;
 use hie_node_federation::machine::Federation;
 use hie_protocol::id::{Millis, NodeKey, OrgId, PublicKey, Sequence, Signature};
@@ -81,8 +83,18 @@ pub struct Node {
     pub registry: Option<Registry>,
     /// Milliseconds that its clock is off.
     pub clock_off: i64,
+    /// Microseconds that its clock gains in a second.
+    pub drift_ppm: i64,
     /// Its durable counter.
     pub counter: u64,
+    /// Whom it was told that it cannot reach.
+    pub told_down: BTreeSet<OrgId>,
+    /// When its machine last started, in true time.
+    pub up_since: u64,
+    /// When its disk was last lost or set back, in true time.
+    pub lost_disk: Option<u64>,
+    /// The true time since which its registry has these members out.
+    pub knows_out: BTreeMap<OrgId, u64>,
     /// When it wants to be woken, by its own clock.
     pub wake: Option<Millis>,
     /// The latest wake-up on the agenda, in true time.
@@ -103,7 +115,12 @@ impl Node {
             life: 0,
             registry: None,
             clock_off: 0,
+            drift_ppm: 0,
             counter: 0,
+            told_down: BTreeSet::new(),
+            up_since: 0,
+            lost_disk: None,
+            knows_out: BTreeMap::new(),
             wake: None,
             armed: None,
             disk_free: 0,
@@ -113,13 +130,20 @@ impl Node {
     /// Its clock at a true time.
     #[must_use]
     pub fn clock(&self, now: u64) -> Millis {
-        Millis((EPOCH_MS + now).saturating_add_signed(self.clock_off))
+        Millis((EPOCH_MS + now).saturating_add_signed(self.off(now)))
     }
 
-    /// The true time of a time on its clock.
+    /// How far its clock is off at a true time, in milliseconds.
     #[must_use]
-    pub const fn true_time(&self, at: Millis) -> u64 {
-        at.0.saturating_add_signed(-self.clock_off).saturating_sub(EPOCH_MS)
+    pub const fn off(&self, now: u64) -> i64 {
+        self.clock_off + now as i64 * self.drift_ppm / 1_000_000
+    }
+
+    /// The true time of a time on its clock, not before `now` and not more than a millisecond too early.
+    #[must_use]
+    pub fn true_time(&self, at: Millis, now: u64) -> u64 {
+        let wait = at.since(self.clock(now)) as i64;
+        now + (wait - wait * self.drift_ppm / 1_000_000).max(0) as u64
     }
 
     /// The next sequence.
@@ -142,6 +166,7 @@ impl Node {
     pub fn start(&mut self, config: Config) {
         let registry = self.registry.clone().expect("a node starts with a registry");
         self.life += 1;
+        self.told_down.clear();
         self.machine = Some(Federation::restore(config, registry, &self.disk));
         (self.wake, self.armed) = (None, None);
     }

@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use hie_node_federation::placement::placement;
 use hie_node_federation::port::{AskId, Outcome, Why};
-use hie_protocol::id::{IndexKey, OrgId};
+use hie_protocol::id::{IndexKey, OrgId, RecordHandle};
 use hie_protocol::record::{IndexRecord, RecordContent, RecordId};
 use hie_protocol::registry::{MemberRole, Registry};
 
 use super::node::is_active;
 
 /// What must hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Law {
     /// An acknowledged publish is in every later complete answer.
     Lost,
@@ -37,8 +37,49 @@ pub enum Law {
     NotConverged,
     /// After the faults, every question is answered completely.
     NotHealed,
+    /// A publish is acknowledged only when a write quorum has synced it.
+    Thin,
+    /// A record is answered only to who asked for its key.
+    Unasked,
+    /// No record is shown after its life.
+    Expired,
+    /// Who is out of the registry gets nothing after the bound.
+    Removed,
+    /// No storm of datagrams, whatever happens.
+    Storm,
+    /// Disks, memory and queues stay within their bounds.
+    Bounded,
+    /// A valid request is taken, and acknowledged once.
+    Manners,
+    /// No decision depends on another node's clock.
+    Clock,
     /// Nobody is named for an omission but a member that omits.
     Slandered,
+}
+
+impl Law {
+    /// Every law.
+    pub const ALL: [Self; 19] = [
+        Self::Lost,
+        Self::Stale,
+        Self::Resurfaced,
+        Self::Forged,
+        Self::Excluded,
+        Self::Silent,
+        Self::Quorum,
+        Self::Unanswered,
+        Self::NotConverged,
+        Self::NotHealed,
+        Self::Thin,
+        Self::Unasked,
+        Self::Expired,
+        Self::Removed,
+        Self::Storm,
+        Self::Bounded,
+        Self::Manners,
+        Self::Clock,
+        Self::Slandered,
+    ];
 }
 
 /// A law that did not hold.
@@ -63,8 +104,31 @@ pub struct Operation {
     pub excluded: Vec<OrgId>,
     /// When it was issued, in true milliseconds.
     pub issued_ms: u64,
+    /// When its owner last signed a version with this content, in true milliseconds.
+    pub signed_ms: u64,
     /// When it was acknowledged, as a step of the run.
     pub acked: Option<u64>,
+    /// Whether its owner's clock was far off when it signed: then nobody need keep it.
+    pub strayed: bool,
+    /// Whether its owner lost its disk since: then nobody renews it.
+    pub forsaken: bool,
+}
+
+impl Operation {
+    /// An operation that is issued now.
+    #[must_use]
+    pub const fn new(number: u64, delete: bool, excluded: Vec<OrgId>, now_ms: u64) -> Self {
+        Self {
+            number,
+            delete,
+            excluded,
+            issued_ms: now_ms,
+            signed_ms: now_ms,
+            acked: None,
+            strayed: false,
+            forsaken: false,
+        }
+    }
 }
 
 /// A question as the oracle saw it go out.
@@ -91,6 +155,8 @@ pub struct Oracle {
     questions: BTreeMap<AskId, Question>,
     /// Owners that were ever removed: their records may vanish.
     pub departed: BTreeSet<OrgId>,
+    /// Records of which their owner signed two contents with one sequence: it may get what it deserves.
+    pub equivocal: BTreeSet<RecordId>,
     /// What was found.
     pub violations: Vec<Violation>,
     /// Complete and partial answers judged.
@@ -100,7 +166,11 @@ pub struct Oracle {
 }
 
 /// How far the oracle stays away from an expiry, in milliseconds.
-const EXPIRY_MARGIN_MS: u64 = 15_000;
+const EXPIRY_MARGIN_MS: u64 = 20_000;
+/// How long after its life a record may be shown, in milliseconds: clocks differ.
+const SHOWN_MARGIN_MS: u64 = 35_000;
+/// Effects of one step of one machine.
+const EFFECTS_PER_STEP_MAX: usize = 1000;
 /// How late an answer may come, in milliseconds: a clock may step while it is awaited.
 const LATE_MS: u64 = 10_000;
 
@@ -128,6 +198,7 @@ impl Oracle {
             records: BTreeMap::new(),
             questions: BTreeMap::new(),
             departed: BTreeSet::new(),
+            equivocal: BTreeSet::new(),
             violations: Vec::new(),
             judged: (0, 0),
             record_life_ms,
@@ -135,7 +206,8 @@ impl Oracle {
         }
     }
 
-    fn violated(&mut self, law: Law, at_ms: u64, what: String) {
+    /// A law did not hold.
+    pub fn violated(&mut self, law: Law, at_ms: u64, what: String) {
         self.violations.push(Violation { law, at_ms, what });
     }
 
@@ -144,6 +216,12 @@ impl Oracle {
         if liar.as_ref() != Some(org) {
             self.violated(Law::Slandered, now_ms, format!("{org} left nothing out"));
         }
+    }
+
+    /// Whether one of these laws did not hold.
+    #[must_use]
+    pub fn has_broken(&self, laws: &[Law]) -> bool {
+        self.violations.iter().any(|violation| laws.contains(&violation.law))
     }
 
     /// A caller has issued an operation.
@@ -159,6 +237,82 @@ impl Oracle {
                     operation.acked = Some(step);
                 }
             }
+        }
+    }
+
+    /// The owner signs a version anew.
+    pub fn renewed(&mut self, record: &IndexRecord, now_ms: u64) {
+        let number = number_in(record);
+        for operation in self.records.get_mut(&record.id()).into_iter().flatten() {
+            if Some(operation.number) == number {
+                operation.signed_ms = now_ms;
+            }
+        }
+    }
+
+    /// When what a record says was last signed, in true milliseconds, and whether it says that it is deleted.
+    #[must_use]
+    pub fn signed_ms(&self, record: &IndexRecord) -> Option<(u64, bool)> {
+        let operations = self.records.get(&record.id())?;
+        let of = |one: &&Operation| match number_in(record) {
+            Some(number) => one.number == number,
+            None => one.delete,
+        };
+        let last = operations.iter().rev().find(of)?;
+        Some((last.signed_ms, last.delete))
+    }
+
+    /// An owner lost its disk: what it had published is renewed no more.
+    pub fn forsaken(&mut self, org: &OrgId) {
+        let own = self.records.iter_mut().filter(|(id, _)| id.owner == *org);
+        for operation in own.flat_map(|(_, operations)| operations) {
+            operation.forsaken = true;
+        }
+    }
+
+    /// Whether a record may be gone: expired, deleted, or its owner is out.
+    #[must_use]
+    pub fn may_vanish(&self, id: &RecordId, now_ms: u64) -> bool {
+        let ends = |one: &Operation| now_ms + EXPIRY_MARGIN_MS > one.issued_ms + self.record_life_ms;
+        let operations = self.records.get(id).map(Vec::as_slice).unwrap_or_default();
+        self.departed.contains(&id.owner)
+            || self.equivocal.contains(id)
+            || operations.iter().any(|one| ends(one) || one.strayed || one.forsaken)
+    }
+
+    /// The records under a key.
+    fn under(&self, key: &IndexKey) -> impl Iterator<Item = (&RecordId, &Vec<Operation>)> {
+        let key = *key;
+        let first = RecordId {
+            key,
+            owner: OrgId::parse("urn:oid:0.0").expect("the least of all names"),
+            handle: RecordHandle::new([0; 16]),
+        };
+        self.records.range(first..).take_while(move |(id, _)| id.key == key)
+    }
+
+    /// Whether a lookup of this number went to this holder.
+    #[must_use]
+    pub fn is_asked(&self, asker: usize, id: u64, holder: &OrgId) -> bool {
+        let mut open = self.questions.values().filter(|question| question.asker == asker);
+        open.any(|question| question.lookups.get(&id).is_some_and(|(org, _)| org == holder))
+    }
+
+    /// Whether an open question asks for a key.
+    #[must_use]
+    pub fn asks_for(&self, ask: Option<AskId>, key: &IndexKey) -> bool {
+        let question = ask.and_then(|ask| self.questions.get(&ask));
+        question.is_some_and(|question| question.keys.contains(key))
+    }
+
+    /// A machine gave so many effects in one step.
+    pub fn sized(&mut self, now_ms: u64, at: usize, effects: usize) {
+        if effects > EFFECTS_PER_STEP_MAX {
+            self.violated(
+                Law::Bounded,
+                now_ms,
+                format!("node {at} gave {effects} effects in one step"),
+            );
         }
     }
 
@@ -246,7 +400,7 @@ impl Oracle {
     }
 
     /// The caller got its answer.
-    pub fn answered(&mut self, id: AskId, outcome: &Outcome, now_ms: u64) {
+    pub fn answered(&mut self, id: AskId, outcome: &Outcome, now_ms: u64, told_down: &BTreeSet<OrgId>) {
         let Some(question) = self.questions.remove(&id) else {
             self.violated(
                 Law::Unanswered,
@@ -269,6 +423,7 @@ impl Oracle {
             Outcome::Partial { silent, .. } => {
                 self.judged.1 += 1;
                 self.judge_partial(&question, silent, now_ms);
+                self.judge_reasons(&question, silent, told_down, now_ms);
             }
         }
     }
@@ -287,15 +442,41 @@ impl Oracle {
                     let what = format!("{:?} shown to {}", record.id(), question.me);
                     self.violated(Law::Excluded, now_ms, what);
                 }
+                Some(operation) if operation.signed_ms + self.record_life_ms + SHOWN_MARGIN_MS < now_ms => {
+                    if !operation.strayed {
+                        let what = format!("{:?} shown at {} after its life", record.id(), question.me);
+                        self.violated(Law::Expired, now_ms, what);
+                    }
+                }
                 Some(_) => {}
+            }
+            if !question.keys.contains(&record.key) {
+                let what = format!("{:?} shown at {} to another question", record.id(), question.me);
+                self.violated(Law::Unasked, now_ms, what);
+            }
+        }
+    }
+
+    /// The reason beside the name: whom the node was told to be out of reach, and whom not.
+    fn judge_reasons(&mut self, question: &Question, silent: &[(OrgId, Why)], told: &BTreeSet<OrgId>, now_ms: u64) {
+        for (org, why) in silent {
+            let fits = match why {
+                Why::NoAnswer => !told.contains(org),
+                Why::Unreachable => told.contains(org),
+                Why::Left => self.departed.contains(org),
+                Why::NotWhole | Why::Misbehaved | Why::Unconfirmed => true,
+            };
+            if !fits {
+                let what = format!("{org} named {why:?} at {}", question.me);
+                self.violated(Law::Silent, now_ms, what);
             }
         }
     }
 
     fn judge_complete(&mut self, question: &Question, records: &[IndexRecord], now_ms: u64) {
         let mut found = Vec::new();
-        for (id, operations) in &self.records {
-            if !question.keys.contains(&id.key) {
+        for (id, operations) in question.keys.iter().flat_map(|key| self.under(key)) {
+            if self.equivocal.contains(id) {
                 continue;
             }
             let Some(at) = operations
@@ -320,6 +501,8 @@ impl Oracle {
                 None => {
                     let may_vanish = operations[at..].iter().any(|one| one.delete || hidden(one))
                         || now_ms + EXPIRY_MARGIN_MS > acked.issued_ms + self.record_life_ms
+                        || acked.strayed
+                        || acked.forsaken
                         || self.departed.contains(&id.owner)
                         || !is_active(&question.registry, &id.owner);
                     if !may_vanish {
@@ -433,7 +616,8 @@ impl Oracle {
             let forgotten = operations[at..]
                 .iter()
                 .any(|one| one.delete && now_ms + EXPIRY_MARGIN_MS > one.issued_ms + self.tombstone_life_ms);
-            if self.departed.contains(&id.owner) || forgotten {
+            let loose = operations.iter().any(|one| one.strayed || one.forsaken) || self.equivocal.contains(id);
+            if self.departed.contains(&id.owner) || forgotten || loose {
                 continue;
             }
             let copies = held(id);

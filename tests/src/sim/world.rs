@@ -1,37 +1,30 @@
-//! The world: an agenda in true time, a network that misbehaves, nodes that fall and rise.
+//! The world: an agenda in true time, and nodes that the agenda moves.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::DefaultHasher;
 
 use hie_node_federation::config::{Config, Planted};
-use hie_node_federation::placement::placement;
-use hie_node_federation::port::{AskId, Effect, Input, Misbehaviour, PublishId};
-use hie_node_federation::table::{Entry, Kept, Table, record_key};
-use hie_protocol::id::{IndexKey, Millis, OrgId};
+use hie_node_federation::port::{AskId, Effect, Input, Misbehaviour, Outcome, PersistId, PublishId};
+use hie_node_federation::table::Table;
+use hie_protocol::id::{IndexKey, OrgId, Sequence};
 use hie_protocol::message::IndexMessage;
-use hie_protocol::record::{IndexRecord, RecordId};
-use hie_protocol::registry::{MemberRole, Registry, Standing};
+use hie_protocol::record::{RecordId, SignedRecord, VerifiedRecord};
+use hie_protocol::registry::Registry;
 
-use super::node::{Node, is_active, member, registry};
-use super::oracle::{Oracle, Violation};
+use super::climate::{Climate, Clocks, HEALED_AFTER_MS, MINUTES};
+use super::network::{Letter, Network};
+use super::node::{Node, member, registry};
+use super::oracle::{Law, Oracle, Violation};
 use super::rng::Rng;
+use super::trace;
 
-/// Simulated time with faults, in milliseconds.
-pub const FAULTY_MS: u64 = 540_000;
-/// Simulated time of a whole run, in milliseconds: ten minutes.
-pub const RUN_MS: u64 = 600_000;
-/// When, after the faults, everything must have healed, in milliseconds.
-const HEALED_MS: u64 = FAULTY_MS + 45_000;
+/// Versions of its counter that a node loses in a crash under the planted bug.
+const FORGOTTEN_VERSIONS: u64 = 3;
 
 /// What is on the agenda.
 #[derive(Clone, Debug)]
 pub(super) enum Event {
-    Deliver {
-        from: usize,
-        to: usize,
-        message: IndexMessage,
-        tainted: bool,
-    },
+    Deliver(Box<Letter>),
     Wake {
         node: usize,
         life: u64,
@@ -43,7 +36,18 @@ pub(super) enum Event {
     Persisted {
         node: usize,
         life: u64,
-        id: hie_node_federation::port::PersistId,
+        id: PersistId,
+    },
+    Renewed {
+        node: usize,
+        life: u64,
+        records: Vec<(Sequence, VerifiedRecord)>,
+    },
+    Link {
+        node: usize,
+        other: usize,
+        life: u64,
+        up: bool,
     },
     Restart {
         node: usize,
@@ -56,30 +60,22 @@ pub(super) enum Event {
     Heal {
         partition: u64,
     },
+    ClockRight {
+        node: usize,
+    },
     ChangeMembers,
     Publish,
     Ask,
     Lie,
+    Intrude {
+        node: usize,
+    },
+    Inspect,
     EndFaults,
     Judge,
     FinalAsk {
         node: usize,
     },
-}
-
-/// What the seed decides about a run.
-#[derive(Clone, Debug)]
-pub(super) struct Climate {
-    pub loss: u64,
-    pub duplicate: u64,
-    pub slow: u64,
-    pub sync_ms: u64,
-    pub fault_every_ms: u64,
-    pub changes_members: bool,
-    pub liar: Option<usize>,
-    /// Whether the liar leaves records out of its answers.
-    pub omits: bool,
-    pub record_life_ms: u64,
 }
 
 /// A run.
@@ -89,20 +85,27 @@ pub struct World {
     pub(super) now: u64,
     pub(super) step: u64,
     agenda: BTreeMap<(u64, u64), Event>,
-    scheduled: u64,
+    pub(super) scheduled: u64,
     pub(super) nodes: Vec<Node>,
+    pub(super) places: BTreeMap<OrgId, usize>,
     pub(super) climate: Climate,
     pub(super) registries: Vec<Registry>,
-    /// Side of each node per partition in force.
-    partitions: BTreeMap<u64, BTreeSet<usize>>,
+    pub(super) network: Network,
     pub(super) oracle: Oracle,
     pub(super) planted: Option<Planted>,
     pub(super) keys: Vec<IndexKey>,
-    pub(super) publishes: BTreeMap<PublishId, Vec<(RecordId, u64)>>,
+    /// Open publishes: what they carry, and the registry of their owner when they were issued.
+    pub(super) publishes: BTreeMap<PublishId, (u64, Vec<(RecordId, u64)>)>,
+    /// The last record that was published: the next operation or question is often about it.
+    pub(super) latest: Option<RecordId>,
     pub(super) captured: Vec<IndexMessage>,
+    /// What the stale liar showed first under each key.
+    pub(super) stale: BTreeMap<IndexKey, Vec<SignedRecord>>,
     pub(super) calm: bool,
-    trace: DefaultHasher,
+    pub(super) trace: DefaultHasher,
     pub(super) counts: Counts,
+    /// The run ends when one of these is broken.
+    stop_at: Vec<Law>,
 }
 
 /// What happened in a run, in numbers.
@@ -110,24 +113,36 @@ pub struct World {
 pub struct Counts {
     /// Publishes acknowledged.
     pub published: u64,
+    /// Questions put.
+    pub asked: u64,
     /// Complete answers judged.
     pub complete: u64,
     /// Partial answers judged.
     pub partial: u64,
     /// Crashes.
     pub crashes: u64,
+    /// Partitions.
+    pub partitions: u64,
+    /// Steps of a clock.
+    pub clock_steps: u64,
+    /// Disks lost or set back.
+    pub disks_lost: u64,
     /// Registry versions.
     pub registries: u64,
     /// Records renewed.
     pub renewed: u64,
     /// Misbehaviour reported.
     pub misbehaved: u64,
+    /// Misbehaviour of the liar reported.
+    pub liar_named: u64,
+    /// Omissions reported.
+    pub omissions_named: u64,
+    /// Partial answers that name the liar among the silent.
+    pub liar_silent: u64,
     /// Datagrams delivered.
     pub delivered: u64,
-    /// Answers from which a liar left everything out.
-    pub omitted: u64,
-    /// Omissions reported.
-    pub named: u64,
+    /// Steps of machines.
+    pub steps: u64,
 }
 
 /// The result of a run.
@@ -146,83 +161,104 @@ pub struct Report {
 /// Runs one seed for ten simulated minutes.
 #[must_use]
 pub fn run(seed: u64, planted: Option<Planted>) -> Report {
-    let mut world = World::new(seed, planted);
-    while let Some(((at, _), event)) = world.agenda.pop_first() {
-        if at > RUN_MS {
-            break;
-        }
-        world.now = at;
-        world.step += 1;
-        world.happen(event);
-    }
-    world.oracle.overdue(RUN_MS + 60_000);
-    world.counts.complete = world.oracle.judged.0;
-    world.counts.partial = world.oracle.judged.1;
-    world.counts.registries = world.registries.len() as u64;
-    Report {
-        seed,
-        trace: world.trace.finish(),
-        counts: world.counts,
-        violations: world.oracle.violations,
-    }
+    run_minutes(seed, planted, MINUTES)
+}
+
+/// Runs one seed.
+#[must_use]
+pub fn run_minutes(seed: u64, planted: Option<Planted>, minutes: u64) -> Report {
+    let mut rng = Rng::new(seed);
+    let climate = Climate::of(&mut rng, minutes);
+    World::new(rng, climate, planted).run(seed)
+}
+
+/// Runs one seed until one of `laws` is broken, or to its end.
+#[must_use]
+pub fn run_until_broken(seed: u64, planted: Option<Planted>, laws: &[Law]) -> Report {
+    let mut rng = Rng::new(seed);
+    let climate = Climate::of(&mut rng, MINUTES);
+    let mut world = World::new(rng, climate, planted);
+    world.stop_at = laws.to_vec();
+    world.run(seed)
+}
+
+/// Runs one seed without expiries, every clock shifted by its own multiple of `shift_ms`: the trace is to be the same
+/// whatever the shift, within the skew that the region allows.
+#[must_use]
+pub fn run_shifted(seed: u64, shift_ms: i64) -> Report {
+    let mut rng = Rng::new(seed);
+    let climate = Climate::of(&mut rng, MINUTES);
+    let climate = Climate {
+        clocks: Clocks::Near,
+        shift_ms,
+        record_life_ms: 1_800_000,
+        ..climate
+    };
+    World::new(rng, climate, None).run(seed)
+}
+
+/// Runs one seed in a climate of the caller's making.
+#[must_use]
+pub fn run_climate(seed: u64, climate: Climate, planted: Option<Planted>) -> Report {
+    World::new(Rng::new(seed), climate, planted).run(seed)
 }
 
 impl World {
-    fn new(seed: u64, planted: Option<Planted>) -> Self {
-        let mut rng = Rng::new(seed);
-        let members = rng.index(4) + 4;
-        let nodes: Vec<Node> = (0..members + 2).map(Node::new).collect();
-        let climate = Climate {
-            loss: [0, 20, 50, 150][rng.index(4)],
-            duplicate: [0, 20, 100][rng.index(3)],
-            slow: [0, 20, 100][rng.index(3)],
-            sync_ms: [3, 20, 200][rng.index(3)],
-            fault_every_ms: [8_000, 15_000, 40_000][rng.index(3)],
-            changes_members: rng.chance(500),
-            liar: rng.chance(600).then(|| members - 1),
-            omits: rng.chance(600),
-            record_life_ms: [120_000, 400_000, 1_800_000][rng.index(3)],
-        };
-        let first: Vec<_> = nodes[..members]
+    /// A world before its first event.
+    #[must_use]
+    pub fn new(mut rng: Rng, climate: Climate, planted: Option<Planted>) -> Self {
+        let nodes: Vec<Node> = (0..climate.members + climate.spare).map(Node::new).collect();
+        let first: Vec<_> = nodes[..climate.members]
             .iter()
-            .map(|node| member(node, !rng.chance(100)))
+            .map(|node| member(node, !rng.chance(climate.no_holder)))
             .collect();
         let first = registry(first, climate.record_life_ms);
-        let keys = (0..12).map(|_| IndexKey::new(rng.bytes32())).collect();
-        let oracle = Oracle::new(climate.record_life_ms, climate.record_life_ms * 2);
+        let keys = (0..climate.keys).map(|_| IndexKey::new(rng.bytes32())).collect();
+        let places = nodes.iter().enumerate().map(|(at, node)| (node.org.clone(), at));
         let mut world = Self {
             rng,
             now: 0,
             step: 0,
             agenda: BTreeMap::new(),
             scheduled: 0,
+            places: places.collect(),
             nodes,
-            climate,
             registries: vec![first],
-            partitions: BTreeMap::new(),
-            oracle,
+            network: Network::default(),
+            oracle: Oracle::new(climate.record_life_ms, climate.record_life_ms * 2),
+            climate,
             planted,
             keys,
             publishes: BTreeMap::new(),
+            latest: None,
             captured: Vec::new(),
+            stale: BTreeMap::new(),
             calm: false,
             trace: DefaultHasher::new(),
             counts: Counts::default(),
+            stop_at: Vec::new(),
         };
-        world.prepare(members);
+        world.prepare();
         world
     }
 
-    fn prepare(&mut self, members: usize) {
-        for at in 0..members {
+    fn prepare(&mut self) {
+        for at in 0..self.nodes.len() {
+            let off = self.rng.range(0, 4000) as i64 - 2000;
+            let drift = self.rng.range(0, 400) as i64 - 200;
+            self.nodes[at].clock_off = off + self.climate.shift_ms * at as i64;
+            self.nodes[at].drift_ppm = if self.climate.clocks == Clocks::Drift { drift } else { 0 };
+        }
+        for at in 0..self.climate.members {
             self.nodes[at].registry = Some(self.registries[0].clone());
-            self.nodes[at].clock_off = self.rng.range(0, 4000) as i64 - 2000;
             self.start(at);
         }
-        let fault = self.rng.range(2000, self.climate.fault_every_ms);
-        self.plan(fault, Event::Fault);
+        if self.climate.fault_every_ms > 0 {
+            let fault = self.rng.range(2000, self.climate.fault_every_ms);
+            self.plan(fault, Event::Fault);
+        }
         if self.climate.changes_members {
-            let change = self.rng.range(60_000, 120_000);
+            let change = self.rng.range(20_000, 60_000);
             self.plan(change, Event::ChangeMembers);
         }
         if self.climate.liar.is_some() {
@@ -230,8 +266,76 @@ impl World {
         }
         self.plan(4000, Event::Publish);
         self.plan(5000, Event::Ask);
-        self.plan(FAULTY_MS, Event::EndFaults);
-        self.plan(HEALED_MS, Event::Judge);
+        self.plan(10_000, Event::Inspect);
+        self.plan(self.climate.faulty_ms(), Event::EndFaults);
+        self.plan(self.climate.faulty_ms() + HEALED_AFTER_MS, Event::Judge);
+    }
+
+    /// Lets the run happen.
+    #[must_use]
+    pub fn run(mut self, seed: u64) -> Report {
+        self.run_until(self.climate.run_ms);
+        self.finish();
+        Report {
+            seed,
+            trace: trace::finish(&self.trace),
+            counts: self.counts,
+            violations: self.oracle.violations,
+        }
+    }
+
+    /// Lets everything happen up to a true time, in milliseconds.
+    pub fn run_until(&mut self, until: u64) {
+        while let Some(entry) = self.agenda.first_entry() {
+            if entry.key().0 > until {
+                break;
+            }
+            let ((at, _), event) = entry.remove_entry();
+            self.now = at;
+            self.step += 1;
+            self.happen(event);
+            if !self.stop_at.is_empty() && self.oracle.has_broken(&self.stop_at) {
+                return;
+            }
+        }
+        self.now = self.now.max(until);
+    }
+
+    fn finish(&mut self) {
+        if self.now >= self.climate.run_ms {
+            self.oracle.overdue(self.climate.run_ms + 60_000);
+        }
+        (self.counts.complete, self.counts.partial) = self.oracle.judged;
+        self.counts.registries = self.registries.len() as u64;
+    }
+
+    /// What each node holds of the index: records, and bytes of keys and values in all tables of the holder.
+    #[must_use]
+    pub fn holdings(&self) -> Vec<(usize, usize)> {
+        let tables = [Table::Held, Table::HeldExpiry, Table::HeldCount];
+        let of = |node: &Node| {
+            let bytes = tables.iter().map(|table| node.disk.bytes(*table)).sum();
+            (node.disk.table(Table::Held).count(), bytes)
+        };
+        self.nodes.iter().map(of).collect()
+    }
+
+    /// Datagrams sent and bytes of records in them, by kind.
+    #[must_use]
+    pub const fn traffic(&self) -> &BTreeMap<&'static str, (u64, u64)> {
+        &self.network.traffic
+    }
+
+    /// Records that were ever published.
+    #[must_use]
+    pub fn records(&self) -> usize {
+        self.oracle.records.len()
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub const fn counts(&self) -> &Counts {
+        &self.counts
     }
 
     pub(super) fn plan(&mut self, after_ms: u64, event: Event) {
@@ -241,41 +345,52 @@ impl World {
 
     /// Where a node is in the list.
     pub(super) fn at(&self, org: &OrgId) -> Option<usize> {
-        self.nodes.iter().position(|node| node.org == *org)
+        self.places.get(org).copied()
     }
 
-    fn start(&mut self, at: usize) {
-        let config = Config::new(self.nodes[at].org.clone(), self.rng.next()).with_planted(self.planted);
+    pub(super) fn lives(&self, at: usize, life: u64) -> bool {
+        self.nodes[at].life == life && self.nodes[at].machine.is_some()
+    }
+
+    pub(super) fn start(&mut self, at: usize) {
+        let first_question = match self.planted {
+            Some(Planted::QuestionIdsReused) => 1,
+            _ => self.rng.next(),
+        };
+        let mut config = Config::new(self.nodes[at].org.clone(), first_question).with_planted(self.planted);
+        if let Some(quota) = self.climate.quota {
+            config.held_records_per_owner_max = quota;
+        }
         self.nodes[at].start(config);
+        self.nodes[at].up_since = self.now;
+        if self.planted == Some(Planted::CounterForgotten) {
+            self.nodes[at].counter = self.nodes[at].counter.saturating_sub(FORGOTTEN_VERSIONS);
+        }
         self.input(at, Input::Tick, None);
     }
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Deliver {
-                from,
-                to,
-                message,
-                tainted,
-            } => self.deliver(from, to, message, tainted),
+            Event::Deliver(letter) => self.deliver(*letter),
             Event::Wake { node, life } => {
-                if self.nodes[node].life == life && self.nodes[node].machine.is_some() {
+                // An alarm that was set anew for an earlier time is void.
+                if self.lives(node, life) && self.nodes[node].armed == Some(self.now) {
                     self.nodes[node].armed = None;
                     self.input(node, Input::Tick, None);
                 }
             }
-            Event::Synced { node, life } => {
-                if self.nodes[node].life == life && self.nodes[node].machine.is_some() {
-                    let id = self.nodes[node].disk.sync().expect("a batch was written");
-                    let after = self.rng.range(0, 3);
-                    self.plan(after, Event::Persisted { node, life, id });
-                }
-            }
+            Event::Synced { node, life } => self.synced(node, life),
             Event::Persisted { node, life, id } => {
-                if self.nodes[node].life == life {
+                if self.lives(node, life) {
                     self.input(node, Input::Persisted(id), None);
                 }
             }
+            Event::Renewed { node, life, records } => {
+                if self.lives(node, life) {
+                    self.input(node, Input::Renewed { records }, None);
+                }
+            }
+            Event::Link { node, other, life, up } => self.link(node, other, life, up),
             Event::Restart { node } => {
                 if self.nodes[node].machine.is_none() && self.nodes[node].registry.is_some() {
                     self.start(node);
@@ -284,13 +399,27 @@ impl World {
             Event::Registry { node, version } => self.hand_registry(node, version),
             Event::Fault => self.fault(),
             Event::Heal { partition } => self.heal(partition),
+            Event::ClockRight { node } => self.clock_right(node),
             Event::ChangeMembers => self.change_members(),
             Event::Publish => self.publish_something(),
             Event::Ask => self.ask_something(),
             Event::Lie => self.lie(),
+            Event::Intrude { node } => self.intrude(node),
+            Event::Inspect => self.inspect(),
             Event::EndFaults => self.end_faults(),
             Event::Judge => self.judge(),
             Event::FinalAsk { node } => self.final_ask(node),
+        }
+    }
+
+    fn synced(&mut self, node: usize, life: u64) {
+        if !self.lives(node, life) {
+            return;
+        }
+        let id = self.nodes[node].disk.sync().expect("a batch was written");
+        if self.planted != Some(Planted::PersistedBeforeSync) {
+            let after = self.rng.range(0, 3);
+            self.plan(after, Event::Persisted { node, life, id });
         }
     }
 
@@ -300,7 +429,9 @@ impl World {
         let node = &mut self.nodes[at];
         let Some(machine) = node.machine.as_mut() else { return };
         let effects = machine.step(now, input, &node.disk);
-        (self.now, at, effects.len()).hash(&mut self.trace);
+        self.counts.steps += 1;
+        trace::step(&mut self.trace, self.now, at, &effects);
+        self.oracle.sized(self.now, at, effects.len());
         for effect in effects {
             self.carry_out(at, effect, cause);
         }
@@ -310,13 +441,15 @@ impl World {
     fn carry_out(&mut self, at: usize, effect: Effect, cause: Option<AskId>) {
         match effect {
             Effect::Persist { id, changes } => {
-                (id, changes.len()).hash(&mut self.trace);
                 let took = self.rng.range(1, self.climate.sync_ms);
                 let life = self.nodes[at].life;
                 let done = self.nodes[at].disk_free.max(self.now) + took;
                 self.nodes[at].disk_free = done;
                 self.nodes[at].disk.write(id, changes);
                 self.plan(done - self.now, Event::Synced { node: at, life });
+                if self.planted == Some(Planted::PersistedBeforeSync) {
+                    self.plan(0, Event::Persisted { node: at, life, id });
+                }
             }
             Effect::Send { to, message } => {
                 if let IndexMessage::Lookup { id, keys, .. } = &message {
@@ -324,15 +457,14 @@ impl World {
                 }
                 self.send(at, &to, message);
             }
-            Effect::Published { id } => {
-                self.counts.published += 1;
-                id.hash(&mut self.trace);
-                let records = self.publishes.remove(&id).expect("acknowledged once");
-                self.oracle.acknowledged(&records, self.step);
-            }
+            Effect::Published { id } => self.acknowledged(at, id),
             Effect::Answer { id, outcome } => {
-                id.hash(&mut self.trace);
-                self.oracle.answered(id, &outcome, self.now);
+                if let (Outcome::Partial { silent, .. }, Some((liar, _))) = (&outcome, self.climate.liar) {
+                    let liar = &self.nodes[liar].org;
+                    self.counts.liar_silent += u64::from(silent.iter().any(|(org, _)| org == liar));
+                }
+                let told_down = &self.nodes[at].told_down;
+                self.oracle.answered(id, &outcome, self.now, told_down);
             }
             Effect::Renew { records } => {
                 self.counts.renewed += records.len() as u64;
@@ -341,22 +473,40 @@ impl World {
             Effect::Misbehaved { org, what } => {
                 self.counts.misbehaved += 1;
                 if what == Misbehaviour::Omitted {
-                    self.counts.named += 1;
-                    let liar = self.climate.liar.filter(|_| self.climate.omits);
-                    self.oracle
-                        .named(self.now, &org, liar.map(|liar| self.nodes[liar].org.clone()));
+                    self.counts.omissions_named += 1;
+                    // Whoever lies in any way may be named.
+                    let liar = self.climate.liar.map(|(liar, _)| self.nodes[liar].org.clone());
+                    self.oracle.named(self.now, &org, liar);
                 }
+                let liar = self.climate.liar.is_some_and(|(liar, _)| self.nodes[liar].org == org);
+                self.counts.liar_named += u64::from(liar);
             }
             Effect::WakeAt(time) => self.nodes[at].wake = Some(time),
-            Effect::Declined { request, why } => panic!("{request:?} declined at {}: {why}", self.nodes[at].org),
+            Effect::Declined { request, why } => {
+                if self.climate.quota.is_none() {
+                    let what = format!("{request:?} declined at {}: {why}", self.nodes[at].org);
+                    self.oracle.violated(Law::Manners, self.now, what);
+                }
+            }
         }
+    }
+
+    fn acknowledged(&mut self, at: usize, id: PublishId) {
+        let Some((since, records)) = self.publishes.remove(&id) else {
+            let what = format!("{id:?} acknowledged twice");
+            self.oracle.violated(Law::Manners, self.now, what);
+            return;
+        };
+        self.counts.published += 1;
+        self.oracle.acknowledged(&records, self.step);
+        self.judge_copies(at, since, &records);
     }
 
     /// Puts the wake-up of a node on the agenda.
     fn arm(&mut self, at: usize) {
         let node = &self.nodes[at];
         let Some(wake) = node.wake else { return };
-        let due = node.true_time(wake).max(self.now + 1);
+        let due = node.true_time(wake, self.now).max(self.now + 1);
         if node.armed.is_some_and(|armed| armed > self.now && armed <= due) {
             return;
         }
@@ -365,222 +515,8 @@ impl World {
         self.plan(due - self.now, Event::Wake { node: at, life });
     }
 
-    fn connected(&self, left: usize, right: usize) -> bool {
-        self.partitions
-            .values()
-            .all(|side| side.contains(&left) == side.contains(&right))
-    }
-
-    /// Hands a datagram to the network.
-    pub(super) fn send(&mut self, from: usize, to: &OrgId, message: IndexMessage) {
-        let Some(to) = self.at(to) else { return };
-        let (message, tainted) = self.tamper(from, message);
-        if matches!(message, IndexMessage::Store { .. }) && self.captured.len() < 64 {
-            self.captured.push(message.clone());
-        }
-        let copies = 1 + usize::from(!self.calm && self.rng.chance(self.climate.duplicate));
-        for _ in 0..copies {
-            if !self.calm && self.rng.chance(self.climate.loss) {
-                continue;
-            }
-            let slow = !self.calm && self.rng.chance(self.climate.slow);
-            let latency = if slow {
-                self.rng.range(100, 4000)
-            } else {
-                self.rng.range(2, 40)
-            };
-            self.plan(
-                latency,
-                Event::Deliver {
-                    from,
-                    to,
-                    message: message.clone(),
-                    tainted,
-                },
-            );
-        }
-    }
-
-    fn deliver(&mut self, from: usize, to: usize, message: IndexMessage, tainted: bool) {
-        if !self.connected(from, to) || self.nodes[to].machine.is_none() {
-            return;
-        }
-        self.counts.delivered += 1;
-        let org = self.nodes[from].org.clone();
-        let mut cause = None;
-        if let IndexMessage::Found { id, whole, next, .. } = &message {
-            cause = self.oracle.cause(to, *id);
-            if self.nodes[to]
-                .registry
-                .as_ref()
-                .is_some_and(|registry| is_active(registry, &org))
-            {
-                self.oracle.delivered(to, &org, *id, *whole && next.is_none(), tainted);
-            }
-        }
-        self.input(to, Input::Received { from: org, message }, cause);
-    }
-
-    fn fault(&mut self) {
-        if self.calm {
-            return;
-        }
-        match self.rng.index(10) {
-            0..=3 => {
-                let at = self.rng.index(self.nodes.len());
-                self.crash(at);
-            }
-            4 => {
-                // A power cut takes several at the same instant.
-                for at in 0..self.nodes.len() {
-                    if self.rng.chance(600) {
-                        self.crash(at);
-                    }
-                }
-            }
-            5..=7 => {
-                let side = (0..self.nodes.len()).filter(|_| self.rng.chance(400)).collect();
-                let partition = self.scheduled;
-                self.partitions.insert(partition, side);
-                let lasts = self.rng.range(500, 30_000);
-                self.plan(lasts, Event::Heal { partition });
-            }
-            _ => {
-                let at = self.rng.index(self.nodes.len());
-                self.nodes[at].clock_off = self.rng.range(0, 8000) as i64 - 4000;
-                self.input(at, Input::Tick, None);
-            }
-        }
-        let next = self.rng.range(1000, self.climate.fault_every_ms * 2);
-        self.plan(next, Event::Fault);
-    }
-
-    fn crash(&mut self, at: usize) {
-        if self.nodes[at].machine.take().is_none() {
-            return;
-        }
-        self.counts.crashes += 1;
-        self.nodes[at].disk.cut();
-        self.nodes[at].disk_free = self.now;
-        self.oracle.crashed(at);
-        let down = self.rng.range(200, 20_000);
-        self.plan(down, Event::Restart { node: at });
-    }
-
-    fn heal(&mut self, partition: u64) {
-        if self.partitions.remove(&partition).is_none() || self.rng.chance(500) {
-            return;
-        }
-        for at in 0..self.nodes.len() {
-            for other in 0..self.nodes.len() {
-                if at != other && self.nodes[at].machine.is_some() {
-                    let org = self.nodes[other].org.clone();
-                    self.input(at, Input::Link { org, up: true }, None);
-                }
-            }
-        }
-    }
-
-    /// The region authority signs a new version: somebody leaves, comes, or returns.
-    fn change_members(&mut self) {
-        let mut next = self.registries.last().expect("a registry").clone();
-        let out: Vec<usize> = (0..self.nodes.len())
-            .filter(|at| !is_active(&next, &self.nodes[*at].org))
-            .collect();
-        let holders: Vec<OrgId> = next
-            .with_role(MemberRole::IndexHolder)
-            .map(|one| one.org.clone())
-            .collect();
-        if !out.is_empty() && (holders.len() < 5 || self.rng.chance(600)) {
-            let at = out[self.rng.index(out.len())];
-            let entry = member(&self.nodes[at], true);
-            next.members.retain(|one| one.org != entry.org);
-            next.members.push(entry);
-            next.members.sort_by(|left, right| left.org.cmp(&right.org));
-        } else {
-            let org = holders[self.rng.index(holders.len())].clone();
-            let gone = next
-                .members
-                .iter_mut()
-                .find(|one| one.org == org)
-                .expect("a holder is a member");
-            gone.standing = Standing::Revoked(Millis(self.now));
-            self.oracle.departed.insert(org);
-        }
-        next.version += 1;
-        self.registries.push(next);
-        let version = self.registries.len() - 1;
-        for node in 0..self.nodes.len() {
-            let after = self.rng.range(20, 6000);
-            self.plan(after, Event::Registry { node, version });
-        }
-        // Nobody is away for longer than this, so nobody misses a version.
-        if self.now + 200_000 < FAULTY_MS {
-            let after = self.rng.range(90_000, 140_000);
-            self.plan(after, Event::ChangeMembers);
-        }
-    }
-
-    fn hand_registry(&mut self, at: usize, version: usize) {
-        let registry = self.registries[version].clone();
-        let node = &mut self.nodes[at];
-        let joins = node.registry.is_none();
-        if joins && !is_active(&registry, &node.org) {
-            return;
-        }
-        if node
-            .registry
-            .as_ref()
-            .is_some_and(|held| held.version >= registry.version)
-        {
-            return;
-        }
-        if !joins && node.machine.is_none() {
-            self.plan(1000, Event::Registry { node: at, version });
-            return;
-        }
-        node.registry = Some(registry.clone());
-        if joins {
-            self.start(at);
-        } else {
-            self.input(at, Input::Registry(Box::new(registry)), None);
-        }
-    }
-
-    fn end_faults(&mut self) {
-        self.calm = true;
-        let partitions: Vec<u64> = self.partitions.keys().copied().collect();
-        for partition in partitions {
-            self.heal(partition);
-        }
-        for at in 0..self.nodes.len() {
-            if self.nodes[at].machine.is_none() && self.nodes[at].registry.is_some() {
-                self.start(at);
-            }
-        }
-    }
-
-    /// The faults are over and time has passed: everything must be everywhere.
-    fn judge(&mut self) {
-        let registry = self.registries.last().expect("a registry").clone();
-        let mut oracle = std::mem::replace(&mut self.oracle, Oracle::new(0, 0));
-        oracle.overdue(self.now);
-        oracle.converged(self.now, |id| {
-            let holders = placement(&id.key, &registry).into_iter();
-            holders
-                .map(|org| (org.clone(), self.at(&org).and_then(|at| self.on_disk(at, id))))
-                .collect()
-        });
-        self.oracle = oracle;
-        for node in 0..self.nodes.len() {
-            if is_active(&registry, &self.nodes[node].org) {
-                self.plan(10 + node as u64, Event::FinalAsk { node });
-            }
-        }
-    }
-
-    fn on_disk(&self, at: usize, id: &RecordId) -> Option<IndexRecord> {
-        let bytes = self.nodes[at].disk.get(Table::Held, &record_key(id))?;
-        Entry::decode(&bytes)?.record()
+    /// The organisations that a node was told it cannot reach.
+    pub(super) fn forget_links(&mut self, at: usize) {
+        self.nodes[at].told_down = BTreeSet::new();
     }
 }

@@ -101,6 +101,10 @@ kinds! {
     CopyDeleted = 24, "copy-deleted";
     /// A token authority evaluated blinded tokens for a member.
     TokensEvaluated = 25, "tokens-evaluated";
+    /// The token budget of a member or user was used up, or is used at an unusual rate.
+    BudgetAlarm = 40, "budget-alarm";
+    /// Another organisation's node broke the protocol, as its own answer proves.
+    PeerMisbehaved = 41, "peer-misbehaved";
 }
 
 /// How it ended (DICOM audit outcome 0, 4, 8, 12).

@@ -205,8 +205,10 @@ impl Finder {
             return Err(FindError::Emergency);
         }
         let as_of = self.clock.now();
-        let (finder, asked, whom) = (self.clone(), asking.clone(), person.clone());
-        blocking(move || finder.record(&asked, &whom, as_of)).await?;
+        let epoch = self.registry.borrow().policy.tokens.epoch;
+        let tokens = tokens::ask(&normalise(person), epoch);
+        let (finder, asked, whom, count) = (self.clone(), asking.clone(), person.clone(), tokens.len());
+        blocking(move || finder.record(&asked, &whom, count, as_of)).await?;
         let mut found = Found {
             custodians: BTreeMap::from([(self.me.clone(), Pointed::default())]),
             silent: Vec::new(),
@@ -221,12 +223,10 @@ impl Finder {
                 .custodians
                 .extend(registry.active().map(|member| (member.org.clone(), Pointed::default())));
         }
-        let epoch = self.registry.borrow().policy.tokens.epoch;
-        let tokens = tokens::ask(&normalise(person), epoch);
         if tokens.is_empty() {
             return Ok((found, None));
         }
-        match self.outputs(asking, &tokens).await? {
+        match self.outputs(asking, epoch, &tokens).await? {
             Ok(outputs) => Ok((found, Some(Hunt { tokens, outputs }))),
             Err(silent) => {
                 found.silent = silent;
@@ -239,11 +239,12 @@ impl Finder {
     async fn outputs(
         &self,
         asking: &Asking,
+        epoch: u32,
         tokens: &[Token],
     ) -> Result<Result<Vec<Output>, Vec<(OrgId, Why)>>, FindError> {
         let inputs = tokens.iter().map(|token| token.input.as_bytes().to_vec()).collect();
         let deadline = std::time::Duration::from_millis(TOKENS_DEADLINE_MS);
-        match tokio::time::timeout(deadline, self.tokens.evaluate(asking, inputs)).await {
+        match tokio::time::timeout(deadline, self.tokens.evaluate(asking, epoch, inputs)).await {
             Ok(Ok(outputs)) => Ok(Ok(outputs)),
             Ok(Err(TokenError::TooFew { silent, .. })) => {
                 Ok(Err(silent.into_iter().map(|org| (org, Why::NoAnswer)).collect()))
@@ -306,7 +307,7 @@ impl Finder {
     }
 
     /// The question in the log, durable before anything is asked. Blocks for one sync.
-    fn record(&self, asking: &Asking, person: &Demographics, now: Millis) -> Result<(), FindError> {
+    fn record(&self, asking: &Asking, person: &Demographics, tokens: usize, now: Millis) -> Result<(), FindError> {
         let candidates = self.patients.identify(person)?;
         let own = candidates
             .iter()
@@ -327,7 +328,7 @@ impl Finder {
         event.purpose = Some(asking.purpose);
         event.patient = own.map(|candidate| self.audit.patient_ref(candidate.person.key));
         event.emergency = asking.break_glass.clone();
-        event.detail = Some("asked the region".to_owned());
+        event.detail = Some(format!("asked the region with {tokens} match tokens"));
         let _receipt = self.audit.append_one(event)?;
         Ok(())
     }

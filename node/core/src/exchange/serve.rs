@@ -139,7 +139,10 @@ impl Server {
                 }
             }
             Request::Evaluate {
-                claim, epoch, blinded, ..
+                claim,
+                epoch,
+                blinded,
+                share,
             } => {
                 let Some(authority) = self.authority.clone() else {
                     return Response::Refused(Refusal::NotOffered);
@@ -148,7 +151,13 @@ impl Server {
                     Ok(claim) => claim,
                     Err(refusal) => return Response::Refused(refusal),
                 };
-                blocking(move || authority.serve(&claim, epoch, &blinded)).await
+                blocking(move || authority.serve(&claim, epoch, share, &blinded)).await
+            }
+            Request::Reshare { epoch, generation } => {
+                let Some(authority) = self.authority.clone() else {
+                    return Response::Refused(Refusal::NotOffered);
+                };
+                blocking(move || authority.reshare(&node, epoch, generation)).await
             }
             Request::Open(open) => {
                 let claim = match self.gate.take(&open.claim.0, &node) {
@@ -158,10 +167,9 @@ impl Server {
                 let server = Arc::clone(self);
                 blocking(move || server.custodian.open(node, &claim, &open)).await
             }
-            Request::Hello { .. }
-            | Request::Registry { .. }
-            | Request::RegistryPush { .. }
-            | Request::Reshare { .. } => Response::Refused(Refusal::NotOffered),
+            Request::Hello { .. } | Request::Registry { .. } | Request::RegistryPush { .. } => {
+                Response::Refused(Refusal::NotOffered)
+            }
         }
     }
 }

@@ -18,7 +18,8 @@ use crate::exchange::local::LocalError;
 use crate::exchange::retrieve::{RetrieveError, StudyPiece};
 use crate::ports::Clock;
 
-mod world;
+mod tokens;
+pub(crate) mod world;
 
 use world::{Org, World, asking, robert};
 

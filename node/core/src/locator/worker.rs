@@ -4,13 +4,15 @@
 //! made true; a failure leaves it, and the work is idempotent.
 
 use core::fmt;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use futures::stream::{self, StreamExt};
 use hie_consent::explain::{discoverable, excluded_organisations};
 use hie_protocol::id::{Correlation, OrgId, RecordHandle};
 use hie_protocol::record::{EXCLUDED_MAX, Label, RecordError as SignedRecordError, VerifiedRecord};
 use hie_protocol::refusal::Class;
+use hie_protocol::registry::TokenParameters;
 use hie_protocol::vocabulary::{Confidentiality, Purpose, Role};
 use tokio::sync::Notify;
 use tracing::warn;
@@ -23,9 +25,8 @@ use crate::locator::build::{BuildError, Draft, Plan, drafts, exclude_anew};
 use crate::locator::driver::{IndexError, IndexHandle};
 use crate::locator::sequence::Sequencer;
 use crate::locator::state::{DocumentRow, LocatorRow, LocatorStates, StateError, TokenRow};
-use crate::locator::tokens::{RegistryView, TokenAuthority, TokenError};
+use crate::locator::tokens::{Output, RegistryView, TokenAuthority, TokenError};
 use crate::patient::index::{PatientError, PatientIndex};
-use crate::patient::normalise::Normal;
 use crate::patient::tokens;
 use crate::policy::decide::rules;
 use crate::policy::store::{Policies, PolicyError};
@@ -35,6 +36,8 @@ use crate::vault::VaultError;
 
 /// Marks read at a time.
 pub const MARKS_MAX: usize = 256;
+/// Patients whose records are on their way to the index at a time.
+pub const PATIENTS_AHEAD: usize = 16;
 /// Records of one publish.
 pub const PUBLISH_RECORDS_MAX: usize = 256;
 
@@ -144,12 +147,38 @@ impl fmt::Debug for Publisher {
     }
 }
 
+/// Patients with their marks.
+type Waiting = BTreeMap<PatientKey, Vec<Vec<u8>>>;
+/// Outputs by input.
+type Outputs = HashMap<String, Output>;
+
+/// The key epochs under which records are published: the one in force, and the one that comes or goes.
+#[must_use]
+pub fn epochs(tokens: &TokenParameters) -> BTreeSet<u32> {
+    core::iter::once(tokens.epoch)
+        .chain(tokens.beside.iter().map(|beside| beside.epoch))
+        .collect()
+}
+
 /// A patient's view that the next records are built from.
 struct View {
-    normal: Option<Normal>,
+    patient: PatientKey,
+    marks: Vec<Vec<u8>>,
+    /// Inputs of the function, each with the epoch of its key.
+    inputs: BTreeSet<(u32, String)>,
     entries: Vec<Entry>,
     label: Label,
     row: LocatorRow,
+}
+
+impl View {
+    /// Inputs whose output is not known; none when nothing may be discovered.
+    fn new_inputs(&self) -> impl Iterator<Item = (u32, &str)> {
+        let inputs = self.inputs.iter().filter(|_| !self.entries.is_empty());
+        inputs
+            .filter(|(_, input)| self.row.tokens.iter().all(|token| token.input != *input))
+            .map(|(epoch, input)| (*epoch, input.as_str()))
+    }
 }
 
 impl Publisher {
@@ -174,8 +203,8 @@ impl Publisher {
 
     /// Patients whose records are not up to date, at most [`MARKS_MAX`] marks of them, with their marks.
     /// Errors: the store's.
-    pub fn waiting(&self) -> Result<BTreeMap<PatientKey, Vec<Vec<u8>>>, KvError> {
-        let mut waiting: BTreeMap<PatientKey, Vec<Vec<u8>>> = BTreeMap::new();
+    pub fn waiting(&self) -> Result<Waiting, KvError> {
+        let mut waiting = Waiting::new();
         for (key, _) in self
             .parts
             .kv
@@ -190,14 +219,27 @@ impl Publisher {
 
     /// Works through the queue once: answers how many patients are up to date now, and the first failure.
     ///
-    /// Errors: a failure that must stop the program; others leave their mark and are logged.
+    /// The tokens of all its patients are evaluated together, in large batches. Errors: a failure that must stop the
+    /// program; others leave their mark and are logged.
     pub async fn round(&self) -> Result<(usize, Option<RefreshError>), RefreshError> {
         let waiting = self.waiting()?;
+        let parts = Arc::clone(&self.parts);
+        let (views, mut failed) = blocking(move || parts.views(waiting)).await?;
+        let outputs = match self.evaluate(&views).await {
+            Ok(outputs) => outputs,
+            Err(error) => {
+                failed.get_or_insert(error);
+                Outputs::new()
+            }
+        };
+        let outputs = Arc::new(outputs);
+        let work = views.into_iter().map(|view| self.finish(view, Arc::clone(&outputs)));
+        let mut work = stream::iter(work).buffer_unordered(PATIENTS_AHEAD);
         let mut done = 0;
-        let mut failed = None;
-        for (patient, marks) in waiting {
-            match self.refresh(patient, marks).await {
-                Ok(()) => done += 1,
+        while let Some(result) = work.next().await {
+            match result {
+                Ok(true) => done += 1,
+                Ok(false) => {}
                 Err(error) if error.is_fatal() => return Err(error),
                 Err(error) => {
                     warn!(%error, "index records of a patient wait for the next round");
@@ -208,32 +250,54 @@ impl Publisher {
         Ok((done, failed))
     }
 
-    /// Brings one patient's records up to date, then removes the marks. Errors: [`RefreshError`].
-    pub async fn refresh(&self, patient: PatientKey, marks: Vec<Vec<u8>>) -> Result<(), RefreshError> {
-        let parts = Arc::clone(&self.parts);
+    /// Outputs of every token that some patient does not have yet.
+    async fn evaluate(&self, views: &[View]) -> Result<Outputs, RefreshError> {
+        let mut wanted: BTreeMap<u32, BTreeSet<&str>> = BTreeMap::new();
+        for view in views {
+            for (epoch, input) in view.new_inputs() {
+                wanted.entry(epoch).or_default().insert(input);
+            }
+        }
+        let mut outputs = Outputs::new();
+        for (epoch, inputs) in wanted {
+            let asking = Asking::system(
+                Purpose::Operations,
+                Role::System,
+                Correlation::new(random_bytes(&*self.parts.random)?),
+            );
+            let bytes = inputs.iter().map(|input| input.as_bytes().to_vec()).collect();
+            let evaluated = self.parts.authority.evaluate(&asking, epoch, bytes).await?;
+            outputs.extend(inputs.into_iter().map(str::to_owned).zip(evaluated));
+        }
+        Ok(outputs)
+    }
+
+    /// Brings one patient's records up to date, then removes the marks; false when its tokens could not be evaluated
+    /// in this round. Errors: [`RefreshError`].
+    async fn finish(&self, view: View, outputs: Arc<Outputs>) -> Result<bool, RefreshError> {
         let View {
-            normal,
+            patient,
+            marks,
+            inputs,
             entries,
             label,
             mut row,
-        } = blocking(move || parts.view(patient)).await?;
-        if normal.is_none() && row.tokens.is_empty() && row.documents.is_empty() {
-            return Ok(self.parts.unmark(marks)?);
+        } = view;
+        if entries.is_empty() && row.tokens.is_empty() && row.documents.is_empty() {
+            self.parts.unmark(marks)?;
+            return Ok(true);
         }
-        let registry = Arc::clone(&self.parts.registry.borrow());
-        let inputs: BTreeSet<String> = normal
-            .map(|normal| tokens::publish(&normal, registry.policy.tokens.epoch))
-            .unwrap_or_default()
-            .into_iter()
-            .map(|token| token.input)
-            .collect();
         exclude_anew(&mut row, &label.excluded, &*self.parts.random)?;
-        self.complete(&mut row, &inputs, &entries).await?;
+        if !self.parts.complete(&mut row, &inputs, &entries, &outputs)? {
+            return Ok(false);
+        }
         let parts = Arc::clone(&self.parts);
         let excluded = label.excluded.clone();
         let (mut row, signed, changes) = blocking(move || {
             // INVARIANT: handles and outputs are durable before a record carries them.
             parts.states.write(patient, &row, Batch::new())?;
+            let inputs: BTreeSet<String> = inputs.into_iter().map(|(_, input)| input).collect();
+            let registry = Arc::clone(&parts.registry.borrow());
             let plan = Plan {
                 owner: &parts.me,
                 label,
@@ -271,49 +335,7 @@ impl Publisher {
             parts.states.write(patient, &row, batch)
         })
         .await?;
-        Ok(())
-    }
-
-    /// Gives every token an output and a handle, every document a handle.
-    async fn complete(
-        &self,
-        row: &mut LocatorRow,
-        inputs: &BTreeSet<String>,
-        entries: &[Entry],
-    ) -> Result<(), RefreshError> {
-        let new: Vec<&String> = inputs
-            .iter()
-            .filter(|input| row.tokens.iter().all(|token| token.input != **input))
-            .collect();
-        if !new.is_empty() && !entries.is_empty() {
-            let asking = Asking::system(
-                Purpose::Operations,
-                Role::System,
-                Correlation::new(random_bytes(&*self.parts.random)?),
-            );
-            let bytes = new.iter().map(|input| input.as_bytes().to_vec()).collect();
-            let outputs = self.parts.authority.evaluate(&asking, bytes).await?;
-            for (input, output) in new.into_iter().zip(outputs) {
-                let handle = RecordHandle::new(random_bytes(&*self.parts.random)?);
-                row.tokens.push(TokenRow {
-                    input: input.clone(),
-                    output: output.to_vec(),
-                    handle,
-                    told: None,
-                });
-            }
-        }
-        for entry in entries {
-            if row.documents.iter().all(|known| known.document != entry.id()) {
-                let handle = RecordHandle::new(random_bytes(&*self.parts.random)?);
-                row.documents.push(DocumentRow {
-                    document: entry.id(),
-                    handle,
-                    told: None,
-                });
-            }
-        }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -327,7 +349,60 @@ impl Parts {
         self.kv.commit(batch)
     }
 
-    fn view(&self, patient: PatientKey) -> Result<View, RefreshError> {
+    /// What is to be published of each patient, and the first failure that concerns one patient alone.
+    fn views(&self, waiting: Waiting) -> Result<(Vec<View>, Option<RefreshError>), RefreshError> {
+        let mut views = Vec::with_capacity(waiting.len());
+        let mut failed = None;
+        for (patient, marks) in waiting {
+            match self.view(patient, marks) {
+                Ok(view) => views.push(view),
+                Err(error) if error.is_fatal() => return Err(error),
+                Err(error) => {
+                    warn!(%error, "index records of a patient wait for the next round");
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        Ok((views, failed))
+    }
+
+    /// Gives every token an output and a handle, every document a handle; false when an output is missing.
+    fn complete(
+        &self,
+        row: &mut LocatorRow,
+        inputs: &BTreeSet<(u32, String)>,
+        entries: &[Entry],
+        outputs: &Outputs,
+    ) -> Result<bool, RefreshError> {
+        if !entries.is_empty() {
+            for (_, input) in inputs {
+                if row.tokens.iter().any(|token| token.input == *input) {
+                    continue;
+                }
+                let Some(output) = outputs.get(input) else {
+                    return Ok(false);
+                };
+                row.tokens.push(TokenRow {
+                    input: input.clone(),
+                    output: output.to_vec(),
+                    handle: RecordHandle::new(random_bytes(&*self.random)?),
+                    told: None,
+                });
+            }
+        }
+        for entry in entries {
+            if row.documents.iter().all(|known| known.document != entry.id()) {
+                row.documents.push(DocumentRow {
+                    document: entry.id(),
+                    handle: RecordHandle::new(random_bytes(&*self.random)?),
+                    told: None,
+                });
+            }
+        }
+        Ok(true)
+    }
+
+    fn view(&self, patient: PatientKey, marks: Vec<Vec<u8>>) -> Result<View, RefreshError> {
         let now = self.clock.now();
         let person = self.patients.person(patient)?;
         let policy = self.policies.of(patient)?;
@@ -357,8 +432,17 @@ impl Parts {
             excluded,
             epoch: policy.epoch,
         };
+        let epochs = epochs(&self.registry.borrow().policy.tokens);
+        let published = person.iter().flat_map(|person| {
+            epochs.iter().flat_map(|epoch| {
+                let tokens = tokens::publish(&person.normal, *epoch);
+                tokens.into_iter().map(|token| (*epoch, token.input))
+            })
+        });
         Ok(View {
-            normal: person.map(|person| person.normal),
+            patient,
+            marks,
+            inputs: published.collect(),
             entries,
             label,
             row,

@@ -108,7 +108,9 @@ fn deed(event: &AuditEvent, patient: &str, other: Option<&str>, documents: &str)
         EventKind::PatientsLinked => with(&format!("changed what belongs together for {patient}"), detail),
         EventKind::Erased => "erased the data of a patient".to_owned(),
         EventKind::CopyDeleted => format!("deleted the received copies of {patient}"),
-        EventKind::TokensEvaluated => "had match tokens evaluated".to_owned(),
+        EventKind::TokensEvaluated => with("had match tokens evaluated", detail),
+        EventKind::BudgetAlarm => with("used match tokens at an alarming rate", detail),
+        EventKind::PeerMisbehaved => with(&format!("caught {to} breaking the protocol"), detail),
     }
 }
 

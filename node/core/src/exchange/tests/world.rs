@@ -26,22 +26,27 @@ use crate::audit::event::{Actor, AuditEvent, EventKind};
 use crate::audit::log::{AuditLog, LogIdentity};
 use crate::audit::search::AuditFilter;
 use crate::content::memory::MemoryContents;
-use crate::exchange::authority::Authority;
+use crate::exchange::authority::{Authority, Parts as AuthorityParts};
+use crate::exchange::budget::{Allowance, Budgets};
 use crate::exchange::claim::{Asking, ClaimGate, ClaimMaker};
 use crate::exchange::fanout::{AskEvent, Fanout};
 use crate::exchange::find::Finder;
+use crate::exchange::keyring::Keyring;
 use crate::exchange::lane::{Frame, Frames, Lane, Lanes};
 use crate::exchange::local::Local;
+use crate::exchange::reshare::Seat;
 use crate::exchange::retrieve::Retriever;
 use crate::exchange::serve::{Custodian, Server};
 use crate::exchange::ticket::Tickets;
+use crate::exchange::watch::Watch;
 use crate::ids::PatientKey;
 use crate::kv::Kv;
 use crate::kv::memory::MemoryKv;
 use crate::locator::driver::{self, Driver, IndexHandle, Wire, WireFailure};
+use crate::locator::retoken::Retoken;
 use crate::locator::sequence::Sequencer;
 use crate::locator::state::LocatorStates;
-use crate::locator::tokens::{RegistryView, WireTokens};
+use crate::locator::tokens::{TokenParts, WireTokens};
 use crate::locator::worker::{self, Publisher};
 use crate::patient::index::PatientIndex;
 use crate::policy::decide::Asker;
@@ -100,6 +105,9 @@ impl Summaries for Lists {
 pub struct Net {
     nodes: Mutex<BTreeMap<OrgId, (Arc<Server>, Lane)>>,
     down: Mutex<BTreeSet<OrgId>>,
+    /// Changes what an organisation answers.
+    #[allow(clippy::type_complexity)]
+    pub lie: Mutex<Option<(OrgId, fn(Response) -> Response)>>,
     /// Frames after which a lane breaks, once.
     pub break_after: Mutex<Option<usize>>,
     /// Changes the frames of every answer on their way.
@@ -159,7 +167,11 @@ impl Wire for Cable {
                 net.seen.lock().unwrap().push((org.clone(), node, request.clone()));
             }
             let request = Request::decode(&request.encode().unwrap()).unwrap();
-            let response = net.deliver(&org, node, request).await;
+            let mut response = net.deliver(&org, node, request).await;
+            let lie = net.lie.lock().unwrap().clone();
+            if let Some((_, lie)) = lie.filter(|(liar, _)| *liar == org) {
+                response = lie(response);
+            }
             Ok(Response::decode(&response.encode().unwrap()).unwrap())
         })
     }
@@ -197,6 +209,12 @@ pub struct Org {
     pub local: Local,
     pub lane: Lane,
     pub index: IndexHandle,
+    pub keyring: Arc<Keyring>,
+    pub tokens: Arc<WireTokens>,
+    pub watch: Arc<Watch>,
+    pub seat: Seat,
+    pub retoken: Retoken,
+    announce: watch::Sender<Arc<Registry>>,
     clock: Arc<TestClock>,
 }
 
@@ -272,6 +290,23 @@ fn registry(keys: &[Arc<Key>], shares: &[KeyShare]) -> Registry {
     registry
 }
 
+/// The registry of the three, with a key of its own.
+pub fn test_registry() -> Registry {
+    let random = OsRandom::new();
+    let mut fill = |out: &mut [u8]| random.fill(out).unwrap();
+    registry(&keys(), &deal(2, 3, &mut fill).unwrap().1)
+}
+
+fn keys() -> Vec<Arc<Key>> {
+    let key = |seed: u8| {
+        Key(
+            Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap(),
+            NodeKey::new([seed; 32]),
+        )
+    };
+    (1..=3).map(|seed| Arc::new(key(seed))).collect()
+}
+
 impl World {
     pub fn new() -> Self {
         let random: Arc<dyn Random> = Arc::new(OsRandom::new());
@@ -279,14 +314,7 @@ impl World {
             begun: Instant::now(),
             ahead: AtomicU64::new(0),
         });
-        let keys: Vec<Arc<Key>> = (1..=3)
-            .map(|seed| {
-                Arc::new(Key(
-                    Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap(),
-                    NodeKey::new([seed; 32]),
-                ))
-            })
-            .collect();
+        let keys = keys();
         let mut fill = |out: &mut [u8]| random.fill(out).unwrap();
         let (_, shares) = deal(2, 3, &mut fill).unwrap();
         let registry = Arc::new(registry(&keys, &shares));
@@ -322,6 +350,24 @@ impl World {
         &self.orgs[2]
     }
 
+    /// Everybody takes the next registry.
+    pub fn take(&self, change: impl Fn(&mut Registry)) {
+        self.take_some(&self.orgs, change);
+    }
+
+    /// Some take the next registry.
+    pub fn take_some(&self, orgs: &[Org], change: impl Fn(&mut Registry)) {
+        let newest = self.orgs.iter().map(|org| org.announce.borrow().clone());
+        let mut registry = Registry::clone(&newest.max_by_key(|registry| registry.version).unwrap());
+        registry.version += 1;
+        change(&mut registry);
+        registry.check().unwrap();
+        for org in orgs {
+            org.announce.send_replace(Arc::new(registry.clone()));
+            org.index.registry(registry.clone()).unwrap();
+        }
+    }
+
     /// Publishes everything that is marked, everywhere.
     pub async fn publish(&self) {
         for org in &self.orgs {
@@ -352,7 +398,7 @@ impl Org {
             keys: vec![PublicKey::from_slice(key.0.public_key().as_ref()).unwrap()],
         };
         let audit = Arc::new(AuditLog::open(&identity, key.clone(), store.clone(), vault.clone()).unwrap());
-        let view: RegistryView = watch::channel(registry.clone()).1;
+        let (announce, view) = watch::channel(registry.clone());
         let patients = Arc::new(PatientIndex::new(store.clone(), vault.clone(), random.clone()));
         let resolve = Arc::new(|name: &str| OrgId::parse(name).ok());
         let policies = Arc::new(Policies::new(
@@ -397,15 +443,39 @@ impl Org {
         };
         let (machine, index) = Driver::new(parts, &*random).unwrap();
         std::thread::spawn(move || machine.run().unwrap());
-        let authority = Arc::new(Authority::new(share, 1, audit.clone(), clock.clone(), random.clone()));
+        let keyring = Arc::new(Keyring::open(store.clone(), vault.clone()).unwrap());
+        keyring.add(1, 0, share).unwrap();
+        let watch = Arc::new(Watch::default());
+        let authority_parts = AuthorityParts {
+            me: id.clone(),
+            keyring: keyring.clone(),
+            registry: view.clone(),
+            audit: audit.clone(),
+            budgets: Arc::new(Budgets::new(
+                store.clone(),
+                vault.clone(),
+                Arc::new(|_: &OrgId| None),
+                Allowance::default(),
+            )),
+            watch: watch.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+        };
+        let authority = Arc::new(Authority::new(authority_parts.clone()));
         let claims = ClaimMaker::new(id.clone(), key.clone(), clock.clone(), random.clone());
-        let tokens = Arc::new(WireTokens::new(
-            wire.clone(),
-            view.clone(),
-            claims.clone(),
-            Some(authority.clone()),
-            random.clone(),
-        ));
+        let tokens = Arc::new(WireTokens::new(TokenParts {
+            me: id.clone(),
+            wire: wire.clone(),
+            registry: view.clone(),
+            claims: claims.clone(),
+            own: Some(authority.clone()),
+            audit: audit.clone(),
+            watch: watch.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+        }));
+        let seat = Seat::new(authority_parts, wire.clone());
+        let retoken = Retoken::new(store.clone(), view.clone(), random.clone());
         let custodian = Custodian {
             me: id.clone(),
             patients: patients.clone(),
@@ -441,7 +511,7 @@ impl Org {
             me: id.clone(),
             patients: patients.clone(),
             audit: audit.clone(),
-            tokens,
+            tokens: tokens.clone(),
             index: index.clone(),
             registry: view.clone(),
             clock: clock.clone(),
@@ -462,6 +532,12 @@ impl Org {
             local,
             lane,
             index,
+            keyring,
+            tokens,
+            watch,
+            seat,
+            retoken,
+            announce,
             clock,
         }
     }
