@@ -27,6 +27,7 @@ use crate::message::{
     PersonAddress, PersonIdentifier, PersonName, Place, RangeDigest, Receipt, RecordVersion, Request, Response,
     SecretBytes, Seen, StoreOutcome,
 };
+use crate::office::{DealerDigest, DealtShare, HeldShare, SeatReport, TokenOrders, TokenReport};
 use crate::record::{
     ImagingSummary, IndexRecord, Label, LocatorSecret, PointerSecret, RecordContent, RecordError, VerifiedRecord,
 };
@@ -520,6 +521,41 @@ fn charter_frames() -> [(&'static str, Vec<u8>); 4] {
     ]
 }
 
+/// What a member and the region office say about the token key.
+fn office_frames() -> [(&'static str, Vec<u8>); 2] {
+    let point = PublicKey::new([9; 32]);
+    let report = TokenReport {
+        org: org(1),
+        at: NOW,
+        published: vec![1, 2],
+        held: vec![HeldShare {
+            epoch: 1,
+            index: 1,
+            point,
+        }],
+        seat: Some(SeatReport {
+            generation: 2,
+            index: 3,
+            point,
+            commitments: vec![DealerDigest {
+                dealer: 1,
+                digest: Bytes(vec![7; 32]),
+            }],
+        }),
+        lied: Some(org(2)),
+    };
+    let orders = TokenOrders {
+        shares: vec![DealtShare {
+            epoch: 2,
+            share: SecretBytes(vec![3; 37]),
+        }],
+    };
+    [
+        ("signed token report", report.sign(&TestKey::new(1)).unwrap()),
+        ("token orders", cbor::encode(&orders).unwrap()),
+    ]
+}
+
 fn lane_frames() -> [(&'static str, Vec<u8>); 4] {
     let ask = Ask {
         ticket: Ticket::new([5; 32]),
@@ -594,6 +630,7 @@ fn frames() -> BTreeMap<&'static str, Vec<u8>> {
             registry_of_version_2().sign(&TestKey::new(1)).unwrap(),
         )])
         .chain(charter_frames())
+        .chain(office_frames())
         .collect()
 }
 
