@@ -170,16 +170,20 @@ impl LaneServer for LanePort {
 }
 
 /// Passes frames on with back-pressure, until the reader has gone.
-async fn forward(mut answer: impl Stream<Item = Frame> + Unpin, to: mpsc::Sender<LaneFrame>) {
-    while let Some(frame) = answer.next().await {
-        let frame = match frame {
-            Frame::Header(header) => LaneFrame::Header(header),
-            Frame::Chunk(bytes) => LaneFrame::Chunk(bytes),
-            Frame::End => LaneFrame::End,
-            Frame::Refused(refusal) => LaneFrame::Refused(refusal),
-        };
-        if to.send(frame).await.is_err() {
-            return;
+async fn forward(answer: impl Stream<Item = Frame> + Unpin, to: mpsc::Sender<LaneFrame>) {
+    // What one read of the content store gave goes on together, so that the connection is woken once for it.
+    let mut answer = answer.ready_chunks(FRAMES_AHEAD_MAX);
+    while let Some(frames) = answer.next().await {
+        for frame in frames {
+            let frame = match frame {
+                Frame::Header(header) => LaneFrame::Header(header),
+                Frame::Chunk(bytes) => LaneFrame::Chunk(bytes),
+                Frame::End => LaneFrame::End,
+                Frame::Refused(refusal) => LaneFrame::Refused(refusal),
+            };
+            if to.send(frame).await.is_err() {
+                return;
+            }
         }
     }
 }

@@ -187,6 +187,10 @@ byte_id!(
     ContentHash, 32
 );
 byte_id!(
+    /// BLAKE3 of content bytes: verifies a transfer at the speed of memory. It never names a content.
+    TransferHash, 32
+);
+byte_id!(
     /// SHA-256 node of a Merkle tree (RFC 6962).
     TreeHash, 32
 );

@@ -16,7 +16,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::bytes::Bytes;
-use crate::id::{ConsentEpoch, ContentHash, Ticket};
+use crate::id::{ConsentEpoch, ContentHash, Ticket, TransferHash};
 use crate::refusal::Refusal;
 
 /// Largest chunk body, in bytes.
@@ -116,6 +116,10 @@ pub struct Header {
     pub hash: ContentHash,
     /// For a study asked as `Document`.
     pub manifest: Option<StudyManifest>,
+    /// BLAKE3 of the whole item, computed beside its SHA-256 when it was stored. Only on a lane of version 2
+    /// ([`crate::version::ALPN_BULK_2`]), and only where the custodian has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<TransferHash>,
 }
 
 /// A study, in viewing order.

@@ -20,13 +20,14 @@ use crate::claim::{BreakGlass, BreakGlassReason, Claim, ClaimError, Evidence};
 use crate::digest::ShardDigest;
 use crate::id::{
     ConsentEpoch, ContentHash, Correlation, DocumentId, IndexKey, Millis, NodeKey, Nonce, OrgId, PublicKey,
-    RecordHandle, Sequence, SetHash, Ticket, TreeHash,
+    RecordHandle, Sequence, SetHash, Ticket, TransferHash, TreeHash,
 };
 use crate::message::{
     Coding, Comparison, Cursor, Demographics, DocumentMeta, Grant, IndexMessage, MatchGrade, Obligation, Open, Opened,
     PersonAddress, PersonIdentifier, PersonName, Place, RangeDigest, Receipt, RecordVersion, Request, Response,
     SecretBytes, Seen, StoreOutcome,
 };
+use crate::office::{DealerDigest, DealtShare, HeldShare, SeatReport, TokenOrders, TokenReport};
 use crate::record::{
     ImagingSummary, IndexRecord, Label, LocatorSecret, PointerSecret, RecordContent, RecordError, VerifiedRecord,
 };
@@ -520,7 +521,42 @@ fn charter_frames() -> [(&'static str, Vec<u8>); 4] {
     ]
 }
 
-fn lane_frames() -> [(&'static str, Vec<u8>); 3] {
+/// What a member and the region office say about the token key.
+fn office_frames() -> [(&'static str, Vec<u8>); 2] {
+    let point = PublicKey::new([9; 32]);
+    let report = TokenReport {
+        org: org(1),
+        at: NOW,
+        published: vec![1, 2],
+        held: vec![HeldShare {
+            epoch: 1,
+            index: 1,
+            point,
+        }],
+        seat: Some(SeatReport {
+            generation: 2,
+            index: 3,
+            point,
+            commitments: vec![DealerDigest {
+                dealer: 1,
+                digest: Bytes(vec![7; 32]),
+            }],
+        }),
+        lied: Some(org(2)),
+    };
+    let orders = TokenOrders {
+        shares: vec![DealtShare {
+            epoch: 2,
+            share: SecretBytes(vec![3; 37]),
+        }],
+    };
+    [
+        ("signed token report", report.sign(&TestKey::new(1)).unwrap()),
+        ("token orders", cbor::encode(&orders).unwrap()),
+    ]
+}
+
+fn lane_frames() -> [(&'static str, Vec<u8>); 4] {
     let ask = Ask {
         ticket: Ticket::new([5; 32]),
         item: Item::Document,
@@ -535,11 +571,18 @@ fn lane_frames() -> [(&'static str, Vec<u8>); 3] {
         from: 4,
         hash: ContentHash::new([4; 32]),
         manifest: Some(manifest()),
+        transfer: None,
+    };
+    let second = Header {
+        manifest: None,
+        transfer: Some(TransferHash::new([6; 32])),
+        ..header.clone()
     };
     let refused = Refused { refusal: Refusal::Busy };
     [
         ("lane ask", cbor::encode(&ask).unwrap()),
         ("lane header", cbor::encode(&header).unwrap()),
+        ("lane header 2", cbor::encode(&second).unwrap()),
         ("lane refused", cbor::encode(&refused).unwrap()),
     ]
 }
@@ -587,6 +630,7 @@ fn frames() -> BTreeMap<&'static str, Vec<u8>> {
             registry_of_version_2().sign(&TestKey::new(1)).unwrap(),
         )])
         .chain(charter_frames())
+        .chain(office_frames())
         .collect()
 }
 

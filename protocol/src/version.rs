@@ -35,6 +35,8 @@ pub fn negotiate(mine: &[ProtocolVersion], theirs: &[ProtocolVersion]) -> Option
 pub const ALPN_CONTROL: &[u8] = b"hie-control/1";
 /// ALPN of the bulk lane.
 pub const ALPN_BULK: &[u8] = b"hie-bulk/1";
+/// ALPN of the bulk lane whose headers may carry a transfer hash.
+pub const ALPN_BULK_2: &[u8] = b"hie-bulk/2";
 /// ALPN of enrolment.
 pub const ALPN_ENROL: &[u8] = b"hie-enrol/1";
 /// Protocol name of a request on a substream of the control channel.

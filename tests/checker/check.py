@@ -70,7 +70,7 @@ class Checker:
     FRAMES += (("lane refused", "lane-refused"), ("sealed pointer", "pointer-secret"), ("sealed locator", "locator-secret"))
     FRAMES += (("signed claim", "signed-claim"), ("signed record", "signed-record"), ("signed receipt", "signed-receipt"))
     FRAMES += (("signed registry", "signed-registry"), ("signed digest", "signed-digest"), ("signed approval", "signed-approval"))
-    FRAMES += (("approval", "approval"),)
+    FRAMES += (("approval", "approval"), ("signed token report", "signed-token-report"), ("token orders", "token-orders"))
 
     def unplain(self, value):
         if isinstance(value, dict):

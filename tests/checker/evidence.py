@@ -4,6 +4,7 @@ import base64
 import hashlib
 
 import cbor
+from blake3 import blake3
 from crypto import ed25519_verify
 
 
@@ -235,6 +236,8 @@ def _answer(rules, ask, frames):
         hashed = cbor.encode(manifest) if manifest else content
         if offset == 0 and sha256(hashed) != header.get("hash"):
             raise Broken("another hash")
+        if offset == 0 and manifest is None and header.has("transfer") and blake3(content) != header.get("transfer"):
+            raise Broken("another transfer hash")
         if not many:
             break
         item, offset = cbor.Map([("instance", item.get("instance") + 1)]), 0

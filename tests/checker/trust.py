@@ -6,7 +6,7 @@ import cbor
 from crypto import ed25519_sign, ed25519_verify
 
 DOMAINS = {"registry": "hie registry v1", "record": "hie index record v1", "claim": "hie claim v1", "receipt": "hie audit receipt v1"}
-DOMAINS |= {"digest": "hie index digest v1", "approval": "hie charter v1"}
+DOMAINS |= {"digest": "hie index digest v1", "approval": "hie charter v1", "token-report": "hie token report v1"}
 SPKI = bytes.fromhex("302a300506032b6570032100")
 
 

@@ -49,6 +49,7 @@ impl LaneServer for Source {
                     from: 0,
                     hash: ContentHash::new([0; 32]),
                     manifest: None,
+                    transfer: None,
                 };
                 frames.send(LaneFrame::Header(Box::new(header))).await.ok()?;
                 let chunk = Bytes::from(vec![0x5a; CHUNK_BYTES_MAX]);

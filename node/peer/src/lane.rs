@@ -18,8 +18,8 @@ pub mod server;
 pub mod substream;
 pub mod wire;
 
-/// Frames that wait between the source of an answer and its connection: with chunks of 256 KiB, 2 MiB at most.
-pub const FRAMES_AHEAD_MAX: usize = 8;
+/// Frames that wait between the source of an answer and its connection: with chunks of 256 KiB, 1 MiB at most.
+pub const FRAMES_AHEAD_MAX: usize = 4;
 
 /// A frame of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]

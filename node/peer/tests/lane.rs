@@ -14,13 +14,18 @@ use hie_node_peer::lane::client::Lane;
 use hie_node_peer::lane::server::LaneListener;
 use hie_node_peer::lane::{FRAMES_AHEAD_MAX, LaneFrame, LaneReply, LaneServer};
 use hie_node_peer::trust::Trust;
+use hie_node_pki::config::{Channel, node_client};
+use hie_node_pki::identity::IdentityCell;
 use hie_node_pki::refusal::CertificateRefusal;
 use hie_protocol::bytes::Bytes as Blob;
-use hie_protocol::id::{ConsentEpoch, ContentHash, NodeKey, OrgId, Ticket};
+use hie_protocol::id::{ConsentEpoch, ContentHash, NodeKey, OrgId, Ticket, TransferHash};
 use hie_protocol::refusal::Refusal;
 use hie_protocol::retrieval::{Ask, CHUNK_BYTES_MAX, Header, Item};
 use hie_protocol::sign::Signer as _;
 use ring::digest::{Context, SHA256};
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
 use rig::{A, B, Log, region, trust};
@@ -128,6 +133,7 @@ fn header(item: Item, from: u64, size: u64) -> Box<Header> {
         from,
         hash: ContentHash::new([0; 32]),
         manifest: None,
+        transfer: Some(TransferHash::new([2; 32])),
     })
 }
 
@@ -221,6 +227,39 @@ async fn spec_p_bulk_a_range_begins_where_it_was_asked_and_connections_are_used_
         assert_eq!(bytes, content(from, usize::try_from(SIZE - from).unwrap()));
         assert_eq!(world.asker.live().count(&world.b), 1);
     }
+}
+
+/// An asker of version 1 as bytes: its ask, and the header that it gets.
+async fn header_on(world: &World, alpn: &[&[u8]]) -> (Vec<u8>, Header) {
+    let identity = Arc::new(IdentityCell::new(world.region.node(A)));
+    let mut config = Arc::unwrap_or_clone(node_client(Channel::Bulk, identity, world.region.judge()).unwrap());
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let socket = TcpStream::connect(world.listener.local_addr()).await.unwrap();
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let mut stream = connector.connect(name, socket).await.unwrap();
+    assert_eq!(stream.read_u8().await.unwrap(), 0, "the verdict");
+    let agreed = stream.get_ref().1.alpn_protocol().unwrap().to_vec();
+    let body = hie_protocol::cbor::encode(&ask(Item::Document, SIZE - 1)).unwrap();
+    stream.write_u32(u32::try_from(body.len()).unwrap()).await.unwrap();
+    stream.write_u8(1).await.unwrap();
+    stream.write_all(&body).await.unwrap();
+    stream.flush().await.unwrap();
+    let length = stream.read_u32().await.unwrap();
+    assert_eq!(stream.read_u8().await.unwrap(), 2, "a header");
+    let mut body = vec![0; usize::try_from(length).unwrap()];
+    stream.read_exact(&mut body).await.unwrap();
+    (agreed, hie_protocol::cbor::decode(&body, 4096).unwrap())
+}
+
+#[tokio::test]
+async fn spec_p_bulk_a_transfer_hash_goes_only_to_askers_of_version_2() {
+    let world = world(Source::default()).await;
+    let (agreed, header) = header_on(&world, &[b"hie-bulk/1"]).await;
+    assert_eq!((agreed.as_slice(), header.transfer), (b"hie-bulk/1".as_slice(), None));
+    let (agreed, header) = header_on(&world, &[b"hie-bulk/1", b"hie-bulk/2"]).await;
+    assert_eq!(agreed, b"hie-bulk/2");
+    assert_eq!(header.transfer, Some(TransferHash::new([2; 32])));
 }
 
 #[tokio::test]

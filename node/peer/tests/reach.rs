@@ -207,6 +207,7 @@ impl LaneServer for Source {
                 from: 0,
                 hash: ContentHash::new([0; 32]),
                 manifest: None,
+                transfer: None,
             };
             for frame in [
                 LaneFrame::Header(Box::new(header)),

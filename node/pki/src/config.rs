@@ -9,7 +9,7 @@ use rustls::server::NoServerSessionStorage;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, Error as TlsError, ServerConfig};
 
-use hie_protocol::version::{ALPN_BULK, ALPN_CONTROL, ALPN_ENROL};
+use hie_protocol::version::{ALPN_BULK, ALPN_BULK_2, ALPN_CONTROL, ALPN_ENROL};
 
 use crate::clock::{Clock, TlsClock};
 use crate::enrol::{KnownCaller, PinnedRoot};
@@ -26,10 +26,11 @@ pub enum Channel {
 }
 
 impl Channel {
-    const fn alpn(self) -> &'static [u8] {
+    /// Protocol names, the preferred one first: both sides take the newest that both speak.
+    const fn alpn(self) -> &'static [&'static [u8]] {
         match self {
-            Self::Control => ALPN_CONTROL,
-            Self::Bulk => ALPN_BULK,
+            Self::Control => &[ALPN_CONTROL],
+            Self::Bulk => &[ALPN_BULK_2, ALPN_BULK],
         }
     }
 }
@@ -66,7 +67,7 @@ pub fn node_client(
         .dangerous()
         .with_custom_certificate_verifier(judge)
         .with_client_cert_resolver(Arc::new(Present(identity)));
-    config.alpn_protocols = vec![channel.alpn().to_vec()];
+    config.alpn_protocols = channel.alpn().iter().map(|name| name.to_vec()).collect();
     config.resumption = Resumption::disabled();
     config.enable_sni = false;
     Ok(Arc::new(config))
@@ -81,7 +82,7 @@ pub fn enrolment_server(identity: Arc<IdentityCell>, clock: Arc<dyn Clock>) -> R
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(Arc::new(callers))
         .with_cert_resolver(Arc::new(Present(identity)));
-    harden(&mut config, ALPN_ENROL);
+    harden(&mut config, &[ALPN_ENROL]);
     // EST clients of other makers speak of HTTP alone, or of nothing.
     config.alpn_protocols.push(b"http/1.1".to_vec());
     Ok(Arc::new(config))
@@ -127,8 +128,8 @@ fn caller(
     Ok(Arc::new(config))
 }
 
-fn harden(config: &mut ServerConfig, alpn: &[u8]) {
-    config.alpn_protocols = vec![alpn.to_vec()];
+fn harden(config: &mut ServerConfig, alpn: &[&[u8]]) {
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;

@@ -1,8 +1,14 @@
 //! `hie get`: a document into a file, a study into a folder. What is whole is kept; what broke off is fetched again.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use hie_gateway::ports::{Body, DocumentRef, PortError, Records as _};
 use hie_protocol::id::ContentHash;
 use hie_protocol::refusal::Class;
@@ -11,12 +17,19 @@ use hie_protocol::vocabulary::DocumentClass;
 use ring::digest::{Context, SHA256};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
+use tokio::sync::mpsc;
 
 use super::Executor;
 use crate::desk::records::{RecordsDesk, Source};
 use crate::fault::{Exit, Fault, Outcome, chain};
 use crate::order::{Asker, Lines};
-use hie_node_core::exchange::retrieve::StudyPiece;
+use hie_node_core::exchange::retrieve::{RetrieveError, StudyPiece};
+use hie_node_core::ports::blocking;
+
+/// Pieces of a study that wait to be written: with frames of 128 KiB, 4 MiB at most.
+pub const PIECES_AHEAD_MAX: usize = 32;
+/// Distance of two lines of progress.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 fn port_fault(error: PortError) -> Fault {
     let exit = match error.class {
@@ -75,7 +88,7 @@ pub async fn get(executor: &Executor, asker: &Asker, reference: String, out: &Pa
     let (kept, first) = already(&manifest, out);
     let total = manifest.instances().count() as u64;
     lines.say(format!("{total} instances, {kept} already here")).await;
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let source = desk.source(&caller, &reference).await.map_err(port_fault)?;
     let bytes = match source {
         Source::Here(..) => each(&desk, &caller, &reference, &manifest, out, lines).await?,
@@ -167,73 +180,140 @@ async fn each(
     Ok(bytes)
 }
 
-/// A study as one stream over the bulk lane.
+/// A study as one stream over the bulk lane: this task takes and verifies, another thread writes.
 async fn stream(
-    mut pieces: futures::stream::BoxStream<
-        'static,
-        Result<StudyPiece, hie_node_core::exchange::retrieve::RetrieveError>,
-    >,
+    mut pieces: BoxStream<'static, Result<StudyPiece, RetrieveError>>,
     manifest: &StudyManifest,
     first: u32,
     out: &Path,
     lines: &Lines,
 ) -> Outcome<u64> {
-    let instances: Vec<_> = manifest
-        .instances()
-        .map(|(_, instance)| (instance.sop_uid.clone(), instance.hash))
-        .collect();
-    let total = instances.len() as u64;
-    let mut open: Option<(tokio::fs::File, PathBuf, PathBuf)> = None;
-    let (mut bytes, mut done) = (0_u64, u64::from(first));
+    let total = manifest.instances().count() as u64;
+    let writer = Arc::new(StudyFiles::new(manifest, first, out));
+    let (sender, receiver) = mpsc::channel(PIECES_AHEAD_MAX);
+    let thread = Arc::clone(&writer);
+    let written = tokio::spawn(blocking(move || thread.write(receiver)));
+    let mut shown = Instant::now();
+    let mut failure = None;
     while let Some(piece) = pieces.next().await {
-        let piece = piece.map_err(|error| {
-            let exit = if error.class() == Class::Misbehaved {
-                Exit::Integrity
-            } else {
-                Exit::Unreachable
-            };
-            Fault::new(
-                exit,
-                "The study broke off.",
-                chain(&error),
-                "Run the same command again; what is whole is kept.",
-            )
-        })?;
-        match piece {
-            StudyPiece::Begin { index, hash, .. } => {
-                let promised = usize::try_from(index).ok().and_then(|index| instances.get(index));
-                let (uid, _) = promised.filter(|(_, promised)| *promised == hash).ok_or_else(|| {
-                    Fault::new(
-                        Exit::Integrity,
-                        "The study is not the one that was promised.",
-                        "an instance has another hash",
-                        "Call the organisation.",
-                    )
-                })?;
-                let path = file_of(out, uid);
-                let partial = path.with_extension("part");
-                let file = tokio::fs::File::create(&partial).await.map_err(unwritable(&partial))?;
-                open = Some((file, partial, path));
+        let piece = match piece {
+            Ok(piece) => piece,
+            Err(error) => {
+                failure = Some(broke_off(&error));
+                break;
             }
-            StudyPiece::Bytes(chunk) => {
-                if let Some((file, partial, _)) = open.as_mut() {
-                    file.write_all(&chunk).await.map_err(unwritable(partial))?;
-                    bytes = bytes.saturating_add(chunk.len() as u64);
-                }
-            }
-            StudyPiece::End => {
-                if let Some((mut file, partial, path)) = open.take() {
-                    file.flush().await.map_err(unwritable(&partial))?;
-                    drop(file);
-                    tokio::fs::rename(&partial, &path).await.map_err(unwritable(&path))?;
-                    done = done.saturating_add(1);
-                    lines.progress(done, total, "").await;
-                }
-            }
+        };
+        if sender.send(piece).await.is_err() {
+            // The writer has failed and says why below.
+            break;
+        }
+        if shown.elapsed() >= PROGRESS_EVERY {
+            shown = Instant::now();
+            lines.progress(writer.done(), total, "").await;
         }
     }
-    demand_all(done, total)?;
-    Ok(bytes)
+    // What has arrived whole is kept, whatever came after it.
+    drop(sender);
+    let bytes = written.await.map_err(|error| {
+        Fault::new(
+            Exit::Failed,
+            "The study was not written.",
+            error.to_string(),
+            "Run the same command again; what is whole is kept.",
+        )
+    })??;
+    lines.progress(writer.done(), total, "").await;
+    match failure {
+        Some(fault) => Err(fault),
+        None => demand_all(writer.done(), total).map(|()| bytes),
+    }
+}
+
+fn broke_off(error: &RetrieveError) -> Fault {
+    let exit = if error.class() == Class::Misbehaved {
+        Exit::Integrity
+    } else {
+        Exit::Unreachable
+    };
+    Fault::new(
+        exit,
+        "The study broke off.",
+        chain(error),
+        "Run the same command again; what is whole is kept.",
+    )
+}
+
+/// The files of a study that is arriving, written in its order.
+struct StudyFiles {
+    /// File and SHA-256 of every instance.
+    promised: Vec<(PathBuf, ContentHash)>,
+    done: AtomicU64,
+}
+
+/// A file that is being written beside its place.
+struct Partial {
+    file: File,
+    partial: PathBuf,
+    path: PathBuf,
+}
+
+impl StudyFiles {
+    fn new(manifest: &StudyManifest, first: u32, out: &Path) -> Self {
+        let promised = manifest
+            .instances()
+            .map(|(_, instance)| (file_of(out, &instance.sop_uid), instance.hash))
+            .collect();
+        Self {
+            promised,
+            done: AtomicU64::new(u64::from(first)),
+        }
+    }
+
+    /// Instances that are here whole.
+    fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// Writes what comes until nothing comes any more; answers the content bytes. Blocks.
+    fn write(&self, mut pieces: mpsc::Receiver<StudyPiece>) -> Outcome<u64> {
+        let (mut open, mut bytes) = (None, 0_u64);
+        while let Some(piece) = pieces.blocking_recv() {
+            match (piece, open.take()) {
+                (StudyPiece::Begin { index, hash, .. }, _) => open = Some(self.begin(index, hash)?),
+                (StudyPiece::Bytes(chunk), Some(mut to)) => {
+                    to.file.write_all(&chunk).map_err(unwritable(&to.partial))?;
+                    bytes = bytes.saturating_add(chunk.len() as u64);
+                    open = Some(to);
+                }
+                (StudyPiece::End, Some(to)) => {
+                    drop(to.file);
+                    std::fs::rename(&to.partial, &to.path).map_err(unwritable(&to.path))?;
+                    self.done.fetch_add(1, Ordering::Relaxed);
+                }
+                (StudyPiece::Bytes(_) | StudyPiece::End, None) => {}
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn begin(&self, index: u32, hash: ContentHash) -> Outcome<Partial> {
+        let promised = usize::try_from(index).ok().and_then(|index| self.promised.get(index));
+        let (path, _) = promised.filter(|(_, promised)| *promised == hash).ok_or_else(|| {
+            Fault::new(
+                Exit::Integrity,
+                "The study is not the one that was promised.",
+                "an instance has another hash",
+                "Call the organisation.",
+            )
+        })?;
+        let partial = path.with_extension("part");
+        let file = File::create(&partial).map_err(unwritable(&partial))?;
+        Ok(Partial {
+            file,
+            partial,
+            path: path.clone(),
+        })
+    }
 }
 
 /// An answer that ends before the last instance is not a whole study.

@@ -22,6 +22,7 @@ use hie_protocol::refusal::Class;
 use hie_protocol::retrieval::{InstanceEntry, SeriesEntry};
 use hie_protocol::vocabulary::Confidentiality;
 use serde_json::{Map, Value, json};
+use tokio::sync::Semaphore;
 
 use super::fhir::imaging_source;
 use super::{Tally, files};
@@ -32,6 +33,10 @@ use crate::order::Lines;
 
 /// Largest instance taken, in bytes.
 pub const INSTANCE_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Files of an import that are taken in at the same time: while one waits for the disk, others are read.
+pub const FILES_AT_ONCE_MAX: usize = 8;
+/// Memory that the files of an import take at the same time, in KiB; a larger one comes alone.
+const FILES_AT_ONCE_KIB_MAX: u32 = 128 * 1024;
 /// Attributes of the study level of QIDO-RS (PS3.18 table 10.6.3-3).
 const STUDY: &[&str] = &[
     "00080005", "00080020", "00080030", "00080050", "00080090", "00080201", "00081030", "00100010", "00100020",
@@ -120,9 +125,8 @@ impl DicomIntake {
             .map_err(|error| StoreFault::Broken(error.to_string()))?
             .map_err(|error| StoreFault::Unreadable(error.to_string()))?;
         let patient = self.patient(&facts, occasion).await?;
-        let hash = crate::authority::enrol::sha256(&bytes);
         if let Some(known) = self.known(&facts)? {
-            if known == hash {
+            if known == crate::authority::enrol::sha256(&bytes) {
                 return Ok(StoredFacts { facts, changed: false });
             }
             let why = "another instance with this SOP Instance UID is stored here, with other bytes";
@@ -131,9 +135,7 @@ impl DicomIntake {
         let size = bytes.len() as u64;
         let plain = futures::stream::iter([Ok(bytes)]).boxed();
         let content = self.intake.store(patient, plain).await.map_err(broken)?;
-        let taken = self
-            .commit(patient, &facts, metadata, content, size, hash, occasion)
-            .await?;
+        let taken = self.commit(patient, &facts, metadata, content, size, occasion).await?;
         if taken.changed {
             self.retire_description(patient, &facts, occasion).await?;
         }
@@ -145,14 +147,9 @@ impl DicomIntake {
 
     /// Hash of the instance if it is stored here.
     fn known(&self, facts: &InstanceFacts) -> Result<Option<ContentHash>, StoreFault> {
-        let instances = self
-            .records
-            .instances(&facts.study_uid)
-            .map_err(|error| StoreFault::Broken(chain(&error)))?;
-        Ok(instances
-            .into_iter()
-            .find(|known| known.entry.sop_uid == facts.sop_uid)
-            .map(|known| known.entry.hash))
+        self.records
+            .instance_hash(&facts.study_uid, &facts.series_uid, &facts.sop_uid)
+            .map_err(|error| StoreFault::Broken(chain(&error)))
     }
 
     #[expect(
@@ -166,7 +163,6 @@ impl DicomIntake {
         metadata: Value,
         content: ContentRef,
         size: u64,
-        hash: ContentHash,
         occasion: &Occasion,
     ) -> Result<Taken, StoreFault> {
         let modality = facts.modality.clone().unwrap_or_else(|| "OT".to_owned());
@@ -193,7 +189,7 @@ impl DicomIntake {
                     if facts.has_pixels { facts.frames } else { 0 },
                 ),
                 size,
-                hash,
+                hash: content.hash,
             },
             content,
             attributes: [
@@ -399,6 +395,41 @@ fn patient_resource(who: &Demographics) -> Value {
     patient
 }
 
+/// What became of a file.
+enum Fate {
+    /// Too large, or not readable.
+    Rejected(String),
+    /// It would be taken.
+    Readable,
+    /// Judged by the intake.
+    Judged(Result<StoredFacts, StoreFault>),
+}
+
+impl DicomIntake {
+    /// Takes in one file, or only reads it.
+    async fn file(&self, file: &Path, dry_run: bool, memory: &Semaphore, occasion: &Occasion) -> Fate {
+        let size = std::fs::metadata(file).map_or(u64::MAX, |facts| facts.len());
+        if size > INSTANCE_BYTES_MAX {
+            return Fate::Rejected(format!("it is larger than {INSTANCE_BYTES_MAX} bytes"));
+        }
+        let share = u32::try_from(size / 1024)
+            .unwrap_or(u32::MAX)
+            .clamp(1, FILES_AT_ONCE_KIB_MAX);
+        let _share = memory.acquire_many(share).await;
+        let bytes = match tokio::fs::read(file).await {
+            Ok(bytes) => Bytes::from(bytes),
+            Err(error) => return Fate::Rejected(error.to_string()),
+        };
+        if dry_run {
+            return match instance::read(&bytes) {
+                Ok(_) => Fate::Readable,
+                Err(error) => Fate::Rejected(error.to_string()),
+            };
+        }
+        Fate::Judged(self.store(bytes, occasion).await)
+    }
+}
+
 /// Imports every DICOM file below a path.
 pub async fn import(
     this: &DicomIntake,
@@ -409,36 +440,22 @@ pub async fn import(
 ) -> Outcome<Exit> {
     let found: Vec<_> = files(path)?;
     let total = found.len() as u64;
-    let mut tally = Tally::default();
-    let mut studies = BTreeSet::new();
-    for (done, file) in found.into_iter().enumerate() {
-        lines
-            .progress(done as u64, total, format!("rejected {}", tally.rejected.len()))
-            .await;
+    let memory = Arc::new(Semaphore::new(FILES_AT_ONCE_KIB_MAX as usize));
+    let taken = found.into_iter().map(|file| {
+        let memory = Arc::clone(&memory);
+        async move {
+            let fate = this.file(&file, dry_run, &memory, occasion).await;
+            (file, fate)
+        }
+    });
+    let mut taken = futures::stream::iter(taken).buffered(FILES_AT_ONCE_MAX);
+    let (mut tally, mut studies, mut done) = (Tally::default(), BTreeSet::new(), 0_u64);
+    while let Some((file, fate)) = taken.next().await {
         let place = file.display().to_string();
-        let fits = std::fs::metadata(&file).is_ok_and(|facts| facts.len() <= INSTANCE_BYTES_MAX);
-        if !fits {
-            tally
-                .reject(place, format!("it is larger than {INSTANCE_BYTES_MAX} bytes"), lines)
-                .await;
-            continue;
-        }
-        let bytes = match tokio::fs::read(&file).await {
-            Ok(bytes) => Bytes::from(bytes),
-            Err(error) => {
-                tally.reject(place, error.to_string(), lines).await;
-                continue;
-            }
-        };
-        if dry_run {
-            match instance::read(&bytes) {
-                Ok(_) => tally.instances = tally.instances.saturating_add(1),
-                Err(error) => tally.reject(place, error.to_string(), lines).await,
-            }
-            continue;
-        }
-        match this.store(bytes, occasion).await {
-            Ok(stored) => {
+        match fate {
+            Fate::Rejected(why) => tally.reject(place, why, lines).await,
+            Fate::Readable => tally.instances = tally.instances.saturating_add(1),
+            Fate::Judged(Ok(stored)) => {
                 if studies.insert(stored.facts.study_uid.clone()) {
                     let uid = &stored.facts.study_uid;
                     lines.data(format!("study     {uid}"), json!({ "study": uid })).await;
@@ -450,7 +467,7 @@ pub async fn import(
                 };
                 *count = count.saturating_add(1);
             }
-            Err(StoreFault::Broken(why)) => {
+            Fate::Judged(Err(StoreFault::Broken(why))) => {
                 return Err(Fault::new(
                     Exit::Failed,
                     "The store failed.",
@@ -458,9 +475,12 @@ pub async fn import(
                     "Mend the store, then run the import again.",
                 ));
             }
-            Err(error) => tally.reject(place, error.to_string(), lines).await,
+            Fate::Judged(Err(error)) => tally.reject(place, error.to_string(), lines).await,
         }
+        done = done.saturating_add(1);
+        lines
+            .progress(done, total, format!("rejected {}", tally.rejected.len()))
+            .await;
     }
-    lines.progress(total, total, "").await;
     Ok(tally.close(lines).await)
 }

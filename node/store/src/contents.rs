@@ -5,14 +5,15 @@
 //! A failed upload is aborted and leaves nothing; what a power cut left half-way is swept when the store opens.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _, SeekFrom};
+use std::io::ErrorKind;
 use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path as FsPath, PathBuf};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
-use futures::stream::{self, BoxStream, StreamExt, TryStreamExt as _};
+use futures::stream::{self, BoxStream, StreamExt};
 use hie_node_core::content::{ByteStream, ContentError, ContentName, ContentStore};
 use hie_node_core::ports::blocking;
 use object_store::local::LocalFileSystem;
@@ -23,7 +24,7 @@ use object_store::{GetOptions, GetRange, GetResultPayload, ObjectStore, ObjectSt
 pub const PART_BYTES: usize = 8 * 1024 * 1024;
 
 /// Bytes of one read of a local file. Each read is handed to another thread: small ones cost more than the reading.
-const READ_BYTES: u64 = 256 * 1024;
+const READ_BYTES: u64 = 1024 * 1024;
 
 const FOLDER: &str = "contents";
 
@@ -53,13 +54,15 @@ pub enum ContentsOpenError {
 /// Contents in an object store.
 pub struct ObjectContents {
     store: Arc<dyn ObjectStore>,
+    /// The directory, when it is one of this machine: reads go to its files directly.
+    directory: Option<PathBuf>,
 }
 
 impl ObjectContents {
     /// Any object store that acknowledges only what is durable.
     #[must_use]
     pub fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store }
+        Self { store, directory: None }
     }
 
     /// A directory of this machine; made when missing. Errors: [`ContentsOpenError`].
@@ -77,7 +80,10 @@ impl ObjectContents {
                 source,
             })?
             .with_fsync(true);
-        Ok(Self::new(Arc::new(store)))
+        Ok(Self {
+            store: Arc::new(store),
+            directory: Some(folder),
+        })
     }
 }
 
@@ -108,29 +114,46 @@ fn fatal(error: &object_store::Error) -> ContentError {
     ContentError::Fatal { what: chain(error) }
 }
 
-/// A part of a local file, read piece by piece as it is taken; a file that is too short ends early.
-fn pieces(mut file: File, range: Range<u64>) -> ByteStream<'static> {
-    let failed = |error: std::io::Error| ContentError::Unreadable {
-        what: error.to_string(),
-    };
-    let ready = blocking(move || file.seek(SeekFrom::Start(range.start)).map(|_| (file, range)));
-    stream::once(ready)
-        .map_err(failed)
-        .map_ok(move |(file, range)| {
-            let left = range.end.saturating_sub(range.start);
-            stream::try_unfold((file, left), move |(mut file, left)| async move {
-                let work = move || {
-                    let mut piece = Vec::with_capacity(usize::try_from(left.min(READ_BYTES)).unwrap_or_default());
-                    let read = (&mut file).take(left.min(READ_BYTES)).read_to_end(&mut piece)?;
-                    Ok((read, piece, file))
-                };
-                let (read, piece, file) = blocking(work).await.map_err(failed)?;
-                let left = left.saturating_sub(read as u64);
-                Ok((read > 0).then(|| (Bytes::from(piece), (file, left))))
-            })
-        })
-        .try_flatten()
-        .boxed()
+fn failed(error: &std::io::Error) -> ContentError {
+    if error.kind() == ErrorKind::NotFound {
+        ContentError::Missing
+    } else {
+        ContentError::Unreadable {
+            what: error.to_string(),
+        }
+    }
+}
+
+/// A part of a local file, with where it goes on. None at the end of the range; a file that is too short ends early.
+struct Part {
+    file: File,
+    range: Range<u64>,
+}
+
+impl Part {
+    /// Opens a file and reads the first piece in the same visit to another thread.
+    fn begin(path: &FsPath, range: Range<u64>) -> std::io::Result<Option<(Bytes, Self)>> {
+        let file = File::open(path)?;
+        Self { file, range }.next()
+    }
+
+    fn next(mut self) -> std::io::Result<Option<(Bytes, Self)>> {
+        let wanted = self.range.end.saturating_sub(self.range.start).min(READ_BYTES);
+        let held = self.file.metadata()?.len().saturating_sub(self.range.start);
+        let mut piece = vec![0; usize::try_from(wanted.min(held)).unwrap_or_default()];
+        if piece.is_empty() {
+            return Ok(None);
+        }
+        self.file.read_exact_at(&mut piece, self.range.start)?;
+        self.range.start = self.range.start.saturating_add(piece.len() as u64);
+        Ok(Some((Bytes::from(piece), self)))
+    }
+
+    /// This part, piece by piece as they are taken.
+    fn pieces(self) -> ByteStream<'static> {
+        let next = |part: Self| async move { blocking(move || part.next()).await.map_err(|error| failed(&error)) };
+        stream::try_unfold(self, next).boxed()
+    }
 }
 
 fn unreadable(error: object_store::Error) -> ContentError {
@@ -215,8 +238,17 @@ impl ContentStore for ObjectContents {
         length: u64,
     ) -> BoxFuture<'_, Result<ByteStream<'static>, ContentError>> {
         Box::pin(async move {
-            let place = location(name);
             let end = offset.saturating_add(length);
+            if let Some(directory) = &self.directory {
+                let hex = name.to_hex();
+                let path = directory.join(hex.get(..2).unwrap_or_default()).join(&hex);
+                let begun = blocking(move || Part::begin(&path, offset..end)).await;
+                return Ok(match begun.map_err(|error| failed(&error))? {
+                    Some((first, rest)) => stream::iter([Ok(first)]).chain(rest.pieces()).boxed(),
+                    None => stream::empty().boxed(),
+                });
+            }
+            let place = location(name);
             let range = Some(GetRange::Bounded(offset..end));
             match self
                 .store
@@ -232,7 +264,7 @@ impl ContentStore for ObjectContents {
                 Ok(found) => {
                     let range = found.range.clone();
                     Ok(match found.payload {
-                        GetResultPayload::File(file, _) => pieces(file, range),
+                        GetResultPayload::File(file, _) => Part { file, range }.pieces(),
                         GetResultPayload::Stream(parts) => parts.map(|part| part.map_err(unreadable)).boxed(),
                     })
                 }

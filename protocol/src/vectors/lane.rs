@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use super::{frozen, manifest};
 use crate::bytes::Bytes;
 use crate::cbor;
-use crate::id::{ConsentEpoch, ContentHash, Ticket};
+use crate::id::{ConsentEpoch, ContentHash, Ticket, TransferHash};
 use crate::refusal::Refusal;
 use crate::retrieval::{Ask, CHUNK_BYTES_MAX, FrameKind, Header, Item, LANE_FRAME_BYTES_MAX, Refused, StudyManifest};
 
@@ -35,6 +35,7 @@ fn head(item: Item, content: &[u8], from: u64, manifest: Option<StudyManifest>) 
         from,
         hash: ContentHash::new(Sha256::digest(content).into()),
         manifest,
+        transfer: None,
     }
 }
 
@@ -56,6 +57,21 @@ fn item(item: Item, content: &[u8], from: u64) -> Vec<u8> {
         framed(FrameKind::End, &[]),
     ]
     .concat()
+}
+
+/// BLAKE3 of the content of all conversations.
+const TRANSFER: &str = "23234e1e0182c5d9cac4a73600596e47b2d0fbdd84a42f4fe32a7feabe2e36e5";
+
+/// A document whose header carries a transfer hash.
+fn carried(content: &[u8], transfer: TransferHash) -> Vec<u8> {
+    let mut head = head(Item::Document, content, 0, None);
+    head.transfer = Some(transfer);
+    let frames = [
+        header(&head),
+        framed(FrameKind::Chunk, content),
+        framed(FrameKind::End, &[]),
+    ];
+    frames.concat()
 }
 
 fn conversation(name: &str, outcome: &str, asker: &[u8], custodian: &[u8]) -> Value {
@@ -117,6 +133,12 @@ fn taken() -> Vec<Value> {
             &ask(Item::Document, 0),
             &revoked.concat(),
         ),
+        conversation(
+            "a document with a transfer hash",
+            "whole",
+            &ask(Item::Document, 0),
+            &carried(content, TransferHash::from_hex(TRANSFER).unwrap()),
+        ),
     ]
 }
 
@@ -160,6 +182,7 @@ fn spec_p_bulk_vectors_do_not_change() {
         ("another beginning than asked", item(Item::Document, content, 4)),
         ("another item than asked", item(Item::Instance(0), content, 0)),
         ("bytes behind the end", [whole, vec![0]].concat()),
+        ("another transfer hash", carried(content, TransferHash::new([6; 32]))),
     ];
     let broken = bad
         .iter()

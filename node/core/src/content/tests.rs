@@ -5,9 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::executor::block_on;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use sha2::{Digest as _, Sha256};
 
 use super::memory::MemoryContents;
-use super::{ByteStream, ContentError, ContentRef, FRAME_BYTES, read, write};
+use super::{
+    ByteStream, ContentError, ContentReader, ContentRef, ContentStore as _, FRAME_BYTES, open_stream, read, write,
+};
 use crate::kv::memory::MemoryKv;
 use crate::ports::SeededRandom;
 use crate::vault::{Kek, KeyScope, Vault};
@@ -78,6 +81,11 @@ fn every_size_around_a_frame_comes_back_from_every_offset() {
         let bytes = plain(size);
         let content = world.write(&bytes);
         assert_eq!(content.size, size as u64);
+        assert_eq!(content.hash.as_bytes().as_slice(), Sha256::digest(&bytes).as_slice());
+        assert_eq!(
+            content.transfer.map(|hash| *hash.as_bytes()),
+            Some(*blake3::hash(&bytes).as_bytes())
+        );
         for from in [0, 1, FRAME_BYTES - 1, FRAME_BYTES, 2 * FRAME_BYTES + 5, size] {
             if from > size {
                 assert!(matches!(
@@ -135,11 +143,14 @@ fn every_change_of_the_stored_bytes_is_found() {
         world.read(&exchanged, 0).is_ok(),
         "the same bytes under another name are the same content"
     );
-    let wrong = ContentRef {
-        hash: hie_protocol::id::ContentHash::new([0; 32]),
-        ..content
-    };
-    assert_eq!(world.read(&wrong, 0), Err(ContentError::Altered));
+    for size in [content.size - 1, content.size + 1, content.size - FRAME_BYTES as u64] {
+        let wrong = ContentRef { size, ..content };
+        assert_eq!(
+            world.read(&wrong, 0),
+            Err(ContentError::Altered),
+            "read as {size} bytes"
+        );
+    }
 }
 
 #[test]
@@ -168,4 +179,62 @@ fn a_sender_that_stops_or_sends_too_much_leaves_nothing() {
     ));
     assert_eq!(long, Err(ContentError::TooLarge { limit: 99 }));
     assert!(world.store.is_empty());
+}
+
+#[test]
+fn sealed_bytes_open_however_the_store_cuts_them() {
+    let world = world();
+    let bytes = plain(3 * FRAME_BYTES + 17);
+    let content = world.write(&bytes);
+    let all = block_on(async {
+        let parts = world.store.read(content.name, 0, u64::MAX).await.unwrap();
+        parts.try_collect::<Vec<Bytes>>().await.unwrap().concat()
+    });
+    for size in [
+        1_usize,
+        7,
+        8,
+        9,
+        FRAME_BYTES,
+        FRAME_BYTES + 16,
+        FRAME_BYTES + 24,
+        2 * FRAME_BYTES,
+        all.len(),
+    ] {
+        let key = world.vault.content_key(KeyScope::Node, &content.name.0).unwrap();
+        let reader = ContentReader {
+            key,
+            next: 0,
+            last: 3,
+            format_seen: false,
+            skip: 0,
+            size: content.size,
+            pending: bytes::BytesMut::new(),
+        };
+        let parts = block_on(
+            open_stream(reader, chunks(&all, size))
+                .boxed()
+                .try_collect::<Vec<Bytes>>(),
+        )
+        .unwrap();
+        assert!(parts.concat() == bytes, "in pieces of {size}");
+    }
+}
+
+#[test]
+fn a_content_that_an_earlier_version_named_has_no_transfer_hash() {
+    #[derive(serde::Serialize)]
+    struct Before {
+        name: super::ContentName,
+        size: u64,
+        hash: hie_protocol::id::ContentHash,
+    }
+    let before = Before {
+        name: super::ContentName([1; 16]),
+        size: 5,
+        hash: hie_protocol::id::ContentHash::new([2; 32]),
+    };
+    let encoded = hie_protocol::cbor::encode(&before).unwrap();
+    let content: ContentRef = hie_protocol::cbor::decode(&encoded, 1024).unwrap();
+    assert_eq!((content.size, content.transfer), (5, None));
 }

@@ -234,6 +234,7 @@ fn instances(session: Arc<Session>, first: Option<u32>, from: u64, rest: bool) -
                 from: 0,
                 hash: digest(&encoded),
                 manifest: Some(manifest),
+                transfer: None,
             }))
         }
     }
@@ -255,6 +256,7 @@ fn header(item: Item, receipt: WireBytes, released: &Released) -> Header {
         from: released.from,
         hash: released.hash,
         manifest: None,
+        transfer: released.transfer,
     }
 }
 

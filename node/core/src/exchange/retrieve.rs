@@ -4,6 +4,10 @@
 //! entry "disclosure received", with the custodian's entry in it, is durable here before the first byte is
 //! handed on (law 7). The hash is verified as the bytes pass; a broken transfer goes on where it stopped
 //! (SPEC X-RETRIEVE).
+//!
+//! What a locator promised is verified by SHA-256, whatever the custodian says of it now. What only the custodian's
+//! manifest promises (the instances of a study) is verified by the transfer hash of its header where there is one: it
+//! came over the same channel from the same hands, and costs a fifth.
 
 use core::fmt;
 use std::collections::HashSet;
@@ -11,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt};
-use hie_protocol::id::{ContentHash, OrgId, TreeHash};
+use hie_protocol::id::{ContentHash, OrgId, TransferHash, TreeHash};
 use hie_protocol::message::Receipt;
 use hie_protocol::refusal::{Class, Refusal};
 use hie_protocol::retrieval::{Ask, CHUNK_BYTES_MAX, Header, INSTANCES_MAX, Item, StudyManifest};
@@ -192,11 +196,17 @@ impl Retriever {
         if promised.is_some_and(|promised| promised != header.hash) {
             return Err(RetrieveError::Hash);
         }
+        let check = if promised.is_some() {
+            Check::by_content(&header)
+        } else {
+            Check::of(&header)
+        };
         let stream = resumed(
             Arc::clone(&self.inner),
             asking.clone(),
             remote.clone(),
             header.clone(),
+            check,
             frames,
         );
         Ok(Fetched { header, stream })
@@ -214,11 +224,8 @@ impl Retriever {
     ) -> BoxStream<'static, Result<StudyPiece, RetrieveError>> {
         let retriever = self.clone();
         async_stream::try_stream! {
-            let mut index = first;
-            let mut resumes = 0_u32;
-            let mut offset = 0_u64;
-            let mut hash = Sha256::new();
-            let mut begun = false;
+            let (mut index, mut offset, mut resumes) = (first, 0_u64, 0_u32);
+            let mut check = Check::None;
             while index < count {
                 let opened = retriever.inner.begin(&asking, &remote, Item::InstancesFrom(index), offset).await;
                 let (mut header, mut frames) = match opened {
@@ -233,15 +240,17 @@ impl Retriever {
                     if header.item != Item::Instance(index) || header.from != offset {
                         Err(RetrieveError::Protocol("an instance out of order"))?;
                     }
-                    if !begun {
+                    if matches!(check, Check::None) {
                         yield StudyPiece::Begin { index, size: header.size, hash: header.hash };
-                        begun = true;
+                        check = Check::of(&header);
+                    } else if !check.goes_on(&header) {
+                        Err(RetrieveError::Protocol("another content after a break"))?;
                     }
                     let broken = loop {
                         match frames.next().await {
                             Some(Ok(Frame::Chunk(bytes))) => {
                                 offset = grown(offset, &bytes, header.size)?;
-                                hash.update(&bytes);
+                                check.update(&bytes);
                                 yield StudyPiece::Bytes(bytes);
                             }
                             Some(Ok(Frame::End)) => break None,
@@ -254,9 +263,9 @@ impl Retriever {
                     if broken.is_some() {
                         break broken;
                     }
-                    verify(offset, core::mem::take(&mut hash), &header)?;
+                    verify(offset, core::mem::take(&mut check), &header)?;
                     yield StudyPiece::End;
-                    (index, offset, begun, resumes) = (index.saturating_add(1), 0, false, 0);
+                    (index, offset, resumes) = (index.saturating_add(1), 0, 0);
                     if index >= count {
                         break None;
                     }
@@ -297,14 +306,71 @@ fn grown(offset: u64, bytes: &Bytes, size: u64) -> Result<u64, RetrieveError> {
     }
 }
 
-fn verify(offset: u64, hash: Sha256, header: &Header) -> Result<(), RetrieveError> {
+fn verify(offset: u64, check: Check, header: &Header) -> Result<(), RetrieveError> {
     if offset != header.size {
         return Err(RetrieveError::Protocol("fewer bytes than promised"));
     }
-    if ContentHash::new(hash.finalize().into()) == header.hash {
+    if check.holds() {
         Ok(())
     } else {
         Err(RetrieveError::Hash)
+    }
+}
+
+/// The hash of an item that is arriving, and what it must become.
+#[derive(Default)]
+enum Check {
+    /// Nothing is arriving.
+    #[default]
+    None,
+    /// By content hash.
+    Content(Sha256, ContentHash),
+    /// By transfer hash.
+    Transfer(Box<blake3::Hasher>, TransferHash, ContentHash),
+}
+
+impl Check {
+    /// By what the header offers.
+    fn of(header: &Header) -> Self {
+        match header.transfer {
+            Some(promised) => Self::Transfer(Box::default(), promised, header.hash),
+            None => Self::by_content(header),
+        }
+    }
+
+    /// By SHA-256, whatever the header offers.
+    fn by_content(header: &Header) -> Self {
+        Self::Content(Sha256::new(), header.hash)
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::None => {}
+            Self::Content(hash, _) => hash.update(bytes),
+            Self::Transfer(hash, ..) => {
+                hash.update(bytes);
+            }
+        }
+    }
+
+    /// Whether a header after a break speaks of the same content. A custodian may be older or newer by then, so that
+    /// its header may lack the transfer hash or have one more; the hash that runs is the one that counts.
+    fn goes_on(&self, header: &Header) -> bool {
+        match self {
+            Self::None => false,
+            Self::Content(_, promised) => header.hash == *promised,
+            Self::Transfer(_, transfer, promised) => {
+                header.hash == *promised && header.transfer.is_none_or(|again| again == *transfer)
+            }
+        }
+    }
+
+    fn holds(self) -> bool {
+        match self {
+            Self::None => false,
+            Self::Content(hash, promised) => ContentHash::new(hash.finalize().into()) == promised,
+            Self::Transfer(hash, promised, _) => TransferHash::new(*hash.finalize().as_bytes()) == promised,
+        }
     }
 }
 
@@ -314,18 +380,19 @@ fn resumed(
     asking: Asking,
     remote: RemoteDocument,
     header: Header,
+    check: Check,
     frames: Frames,
 ) -> BoxStream<'static, Result<Bytes, RetrieveError>> {
     async_stream::try_stream! {
         let mut frames = frames;
         let mut offset = header.from;
-        let mut hash = Sha256::new();
+        let mut check = check;
         let mut resumes = 0_u32;
         loop {
             let failure = match frames.next().await {
                 Some(Ok(Frame::Chunk(bytes))) => {
                     offset = grown(offset, &bytes, header.size)?;
-                    hash.update(&bytes);
+                    check.update(&bytes);
                     yield bytes;
                     continue;
                 }
@@ -338,13 +405,13 @@ fn resumed(
             resumes = again(resumes, failure)?;
             let (next, more) = inner.begin(&asking, &remote, header.item, offset).await?;
             // An on-demand document is assembled anew and may differ: only the same bytes are gone on with.
-            if next.hash != header.hash || next.from != offset || next.size != header.size {
+            if !check.goes_on(&next) || next.from != offset || next.size != header.size {
                 Err(RetrieveError::Protocol("another content after a break"))?;
             }
             frames = more;
         }
         if header.from == 0 {
-            verify(offset, hash, &header)?;
+            verify(offset, check, &header)?;
         } else if offset != header.size {
             Err(RetrieveError::Protocol("fewer bytes than promised"))?;
         }

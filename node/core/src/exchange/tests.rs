@@ -355,6 +355,72 @@ async fn spec_x_lane_a_study_streams_in_viewing_order_on_one_entry() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn spec_x_retrieve_an_instance_is_verified_by_transfer_hash_or_content_hash() {
+    fn flip(frame: &mut Frame) {
+        if let Frame::Chunk(bytes) = frame {
+            let mut changed = bytes.to_vec();
+            changed[0] ^= 1;
+            *bytes = changed.into();
+        }
+    }
+    fn as_of_version_1(frame: &mut Frame) {
+        if let Frame::Header(header) = frame {
+            assert!(header.transfer.take().is_some() || header.manifest.is_some());
+        }
+    }
+    fn as_of_version_1_and_flip(frame: &mut Frame) {
+        as_of_version_1(frame);
+        flip(frame);
+    }
+    fn wrong_transfer_hash(frame: &mut Frame) {
+        if let Frame::Header(header) = frame {
+            header.transfer = Some(hie_protocol::id::TransferHash::new([9; 32]));
+        }
+    }
+    let world = World::new();
+    let (patient, _) = world.b().hold(&robert(), &[]).await;
+    let body = vec![3; 400_000];
+    world.b().hold_instance(patient, 1, body.clone()).await;
+    world.publish().await;
+    let asked = asking(1, Purpose::Treatment);
+    let remote = granted(&replies(&world.a().ask(&asked, &robert()).await)[&world.b().id]).remove(0);
+    let changes: [(Option<fn(&mut Frame)>, bool); 5] = [
+        (None, true),
+        (Some(as_of_version_1), true),
+        (Some(flip), false),
+        (Some(as_of_version_1_and_flip), false),
+        (Some(wrong_transfer_hash), false),
+    ];
+    for (at, (change, good)) in changes.into_iter().enumerate() {
+        *world.net.change.lock().unwrap() = change;
+        let pieces = world.a().retriever.study(asked.clone(), remote.clone(), 0, 1);
+        let (mut got, mut outcome) = (Vec::new(), Ok(()));
+        for piece in pieces.collect::<Vec<_>>().await {
+            match piece {
+                Ok(StudyPiece::Bytes(bytes)) => got.extend_from_slice(&bytes),
+                Ok(StudyPiece::Begin { .. } | StudyPiece::End) => {}
+                Err(error) => outcome = Err(error),
+            }
+        }
+        let mut one = world.a().retriever.instance(&asked, &remote, 0, 0).await.unwrap();
+        let (mut alone, mut ended) = (Vec::new(), Ok(()));
+        while let Some(piece) = one.stream.next().await {
+            match piece {
+                Ok(bytes) => alone.extend_from_slice(&bytes),
+                Err(error) => ended = Err(error),
+            }
+        }
+        if good {
+            assert!(outcome.is_ok() && ended.is_ok(), "change {at}: {outcome:?} {ended:?}");
+            assert!(got == body && alone == body, "change {at}");
+        } else {
+            assert!(matches!(outcome, Err(RetrieveError::Hash)), "change {at}: {outcome:?}");
+            assert!(matches!(ended, Err(RetrieveError::Hash)), "change {at}: {ended:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spec_x_local_own_users_pass_the_same_door() {
     let world = World::new();
     let (_, taken) = world.b().hold(&robert(), &[("n1", b"from B")]).await;

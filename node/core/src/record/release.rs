@@ -49,7 +49,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt};
 use hie_consent::decide::Permit;
-use hie_protocol::id::{ConsentEpoch, ContentHash, Millis};
+use hie_protocol::id::{ConsentEpoch, ContentHash, Millis, TransferHash};
 use hie_protocol::refusal::Class;
 use hie_protocol::retrieval::{EPOCH_CHECK_BYTES, StudyManifest};
 use sha2::{Digest, Sha256};
@@ -131,6 +131,8 @@ pub struct Released {
     pub from: u64,
     /// SHA-256 of the whole item.
     pub hash: ContentHash,
+    /// BLAKE3 of the whole item, where it was computed when the item was stored.
+    pub transfer: Option<TransferHash>,
     /// Epoch of the permit.
     pub epoch: ConsentEpoch,
     /// The bytes, in pieces of at most 256 KiB; ends with an error when the permit ends.
@@ -304,6 +306,7 @@ impl Door {
             size: content.size,
             from,
             hash: content.hash,
+            transfer: content.transfer,
             epoch,
             stream,
         })
@@ -381,6 +384,7 @@ fn whole(content_type: String, bytes: Bytes, from: u64, term: Term) -> Result<Re
         size,
         from,
         hash,
+        transfer: None,
         epoch,
         stream,
     })

@@ -5,7 +5,7 @@
 //! comes again with equal bytes changes nothing; with other bytes it is refused, because its UID promises
 //! equality (DICOM PS3.5 section 9).
 
-use hie_protocol::id::{DocumentId, Millis};
+use hie_protocol::id::{ContentHash, DocumentId, Millis};
 use hie_protocol::record::ImagingSummary;
 use hie_protocol::retrieval::{INSTANCES_MAX, InstanceEntry, SeriesEntry, StudyManifest};
 use serde::{Deserialize, Serialize};
@@ -253,6 +253,20 @@ impl Records {
                 what: "the instance is here with other bytes",
             }),
         }
+    }
+
+    /// The hash of an instance, if it is here. Errors: [`RecordError`].
+    pub fn instance_hash(&self, study: &str, series: &str, sop: &str) -> Result<Option<ContentHash>, RecordError> {
+        let series_key = self.key_below(&self.study_key(study), "series", series);
+        let key = self.key_below(&series_key, "instance", sop);
+        let Some(stored) = self.kv.get(Table::Instances, &key)? else {
+            return Ok(None);
+        };
+        let Some((patient, sealed)) = owned(&stored) else {
+            return Ok(None);
+        };
+        let row = self.open::<InstanceRow>(patient, Table::Instances, &key, sealed)?;
+        Ok(row.map(|row| row.entry.hash))
     }
 
     /// Every instance of a study in viewing order. Errors: [`RecordError`].

@@ -22,15 +22,12 @@ impl ContentKey {
             .map_err(|_| VaultError::Altered { table: "content" })
     }
 
-    /// Opens a frame in place and removes its tag. Errors: [`VaultError::Altered`].
-    pub fn open_frame(&self, index: u64, last: bool, frame: &mut Vec<u8>) -> Result<(), VaultError> {
-        let length = self
-            .0
+    /// Opens a frame where it lies; answers how many of its first bytes are plain now. Errors: [`VaultError::Altered`].
+    pub fn open_frame(&self, index: u64, last: bool, frame: &mut [u8]) -> Result<usize, VaultError> {
+        self.0
             .open_in_place(nonce(index, last), Aad::empty(), frame)
             .map(|plain| plain.len())
-            .map_err(|_| VaultError::Altered { table: "content" })?;
-        frame.truncate(length);
-        Ok(())
+            .map_err(|_| VaultError::Altered { table: "content" })
     }
 }
 

@@ -17,7 +17,8 @@ use hie_node_pki::refusal::{ACCEPTED, Refused};
 use hie_node_pki::verify::{Peer, Side};
 use hie_protocol::id::{NodeKey, OrgId};
 use hie_protocol::refusal::Refusal;
-use hie_protocol::retrieval::Item;
+use hie_protocol::retrieval::{CHUNK_BYTES_MAX, Item};
+use hie_protocol::version::ALPN_BULK_2;
 
 use crate::lane::wire::{self, WireError};
 use crate::lane::{LaneFrame, LaneReply, LaneServer};
@@ -33,8 +34,10 @@ pub const CONNECTIONS_MAX: usize = 512;
 pub const IDLE_MS_MAX: u64 = 120_000;
 /// Longest time in which the asker takes no byte: it resumes by range.
 pub const STALL_MS_MAX: u64 = 60_000;
-/// Bytes that TLS may hold between the frames and the socket: a whole chunk is encrypted in one go.
-pub(crate) const TLS_BUFFER_BYTES: usize = 512 * 1024;
+/// Content bytes that are encrypted and handed to the socket in one go, when as many wait.
+const BATCH_BYTES: usize = 2 * CHUNK_BYTES_MAX;
+/// Bytes that TLS may hold between the frames and the socket: a batch with the heads of its frames, encrypted.
+pub(crate) const TLS_BUFFER_BYTES: usize = BATCH_BYTES + CHUNK_BYTES_MAX;
 /// Bytes read from the socket at once.
 pub(crate) const READ_BUFFER_BYTES: usize = 256 * 1024;
 /// Pause after the system refused to accept a connection (no file descriptors left).
@@ -155,22 +158,25 @@ impl Service {
             "accepting the bulk lane",
             limited(self.upgrade(socket)).await,
         );
-        let Ok((peer, mut stream)) = upgraded else { return };
+        let Ok((peer, second, mut stream)) = upgraded else {
+            return;
+        };
         let Some(_place) = self.members.enter(peer.org()) else {
             tracing::warn!(node = %peer.node(), org = %peer.org(), "a member has too many lane connections");
-            let refusal = LaneFrame::Refused(Refusal::Budget);
+            let refusal = vec![LaneFrame::Refused(Refusal::Budget)];
             // It is told why if it still listens.
             let _told = wire::write_answer(&mut stream, refusal).await;
             let _flushed = stream.flush().await;
             return;
         };
-        if let Err(error) = serve(&*self.server, peer.node(), peer.org(), &mut stream).await {
+        if let Err(error) = serve(&*self.server, peer.node(), peer.org(), second, &mut stream).await {
             let cut = stream.is_cut();
             tracing::info!(node = %peer.node(), %error, cut, "lane connection ended");
         }
     }
 
-    async fn upgrade(&self, socket: TcpStream) -> Result<(Peer, Accepted), UpgradeError> {
+    /// The member, whether the lane is of version 2, and the channel.
+    async fn upgrade(&self, socket: TcpStream) -> Result<(Peer, bool, Accepted), UpgradeError> {
         socket.set_nodelay(true).map_err(UpgradeError::Handshake)?;
         let socket = BufReader::with_capacity(READ_BUFFER_BYTES, socket);
         let mut stream = self
@@ -179,20 +185,23 @@ impl Service {
             .await
             .map_err(|error| self.trust.failed(error))?;
         stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER_BYTES));
+        let second = stream.get_ref().1.alpn_protocol() == Some(ALPN_BULK_2);
         let settled = self.trust.settle(stream.get_ref().1, Side::Client);
         let verdict = settled.as_ref().map_or_else(|refusal| refusal.code(), |_| ACCEPTED);
         stream.write_all(&[verdict]).await.map_err(UpgradeError::Handshake)?;
         stream.flush().await.map_err(UpgradeError::Handshake)?;
         let (peer, channel) = settled.map_err(Refused::Theirs)?;
-        Ok((peer, channel.guard(stream)))
+        Ok((peer, second, channel.guard(stream)))
     }
 }
 
-/// One ask after the other, until the asker closes or rests too long. Errors: every [`WireError`].
+/// One ask after the other, until the asker closes or rests too long. `second`: the lane is of version 2.
+/// Errors: every [`WireError`].
 pub(crate) async fn serve<S>(
     server: &dyn LaneServer,
     node: NodeKey,
     org: &OrgId,
+    second: bool,
     stream: &mut S,
 ) -> Result<(), WireError>
 where
@@ -203,22 +212,31 @@ where
         let Some(ask) = read? else { break };
         let many = matches!(ask.item, Item::InstancesFrom(_));
         match server.ask(node, org.clone(), ask).await {
-            Ok(reply) => answer(stream, many, reply).await?,
-            Err(refusal) => write(stream, LaneFrame::Refused(refusal)).await?,
+            Ok(reply) => answer(stream, Form { many, second }, reply).await?,
+            Err(refusal) => write(stream, vec![LaneFrame::Refused(refusal)]).await?,
         }
         flush(stream).await?;
     }
     Ok(())
 }
 
-/// Writes an answer as its producer makes it; flushes whenever the producer pauses. `many`: items follow each other.
-pub(crate) async fn answer<S>(stream: &mut S, many: bool, mut reply: LaneReply) -> Result<(), WireError>
+/// What an answer looks like.
+#[derive(Clone, Copy)]
+pub(crate) struct Form {
+    /// Items follow each other.
+    pub(crate) many: bool,
+    /// Headers may carry what version 2 added.
+    pub(crate) second: bool,
+}
+
+/// Writes an answer as its producer makes it: what waits goes out together, and is flushed whenever the producer pauses.
+pub(crate) async fn answer<S>(stream: &mut S, form: Form, mut reply: LaneReply) -> Result<(), WireError>
 where
     S: AsyncWrite + Unpin,
 {
     let mut open = false;
     loop {
-        let next = match reply.try_recv() {
+        let first = match reply.try_recv() {
             Ok(frame) => Some(frame),
             Err(mpsc::error::TryRecvError::Disconnected) => None,
             Err(mpsc::error::TryRecvError::Empty) => {
@@ -226,27 +244,44 @@ where
                 reply.recv().await
             }
         };
-        let Some(frame) = next else { break };
-        match frame {
-            LaneFrame::Header(_) => open = true,
-            LaneFrame::End => open = false,
-            LaneFrame::Chunk(_) => {}
-            LaneFrame::Refused(_) => return write(stream, frame).await,
+        let Some(first) = first else { break };
+        let (mut batch, mut bytes, mut next) = (Vec::new(), 0, Some(first));
+        let mut over = false;
+        while let Some(mut frame) = next.take() {
+            match &mut frame {
+                LaneFrame::Header(header) => {
+                    open = true;
+                    if !form.second {
+                        header.transfer = None;
+                    }
+                }
+                LaneFrame::End => open = false,
+                LaneFrame::Chunk(chunk) => bytes += chunk.len(),
+                LaneFrame::Refused(_) => {
+                    batch.push(frame);
+                    return write(stream, batch).await;
+                }
+            }
+            batch.push(frame);
+            over = !open && !form.many;
+            if !over && bytes < BATCH_BYTES {
+                next = reply.try_recv().ok();
+            }
         }
-        write(stream, frame).await?;
-        if !open && !many {
+        write(stream, batch).await?;
+        if over {
             return Ok(());
         }
     }
-    if many && !open {
-        write(stream, LaneFrame::End).await
+    if form.many && !open {
+        write(stream, vec![LaneFrame::End]).await
     } else {
         Err(WireError::Rule("the source broke off in the middle of an item"))
     }
 }
 
-async fn write<S: AsyncWrite + Unpin>(stream: &mut S, frame: LaneFrame) -> Result<(), WireError> {
-    timeout(Duration::from_millis(STALL_MS_MAX), wire::write_answer(stream, frame))
+async fn write<S: AsyncWrite + Unpin>(stream: &mut S, frames: Vec<LaneFrame>) -> Result<(), WireError> {
+    timeout(Duration::from_millis(STALL_MS_MAX), wire::write_answer(stream, frames))
         .await
         .unwrap_or_else(|_| stalled())
 }

@@ -36,7 +36,8 @@ impl Transfers for Service {
         let server = Arc::clone(&self.0);
         tokio::spawn(async move {
             let mut stream = stream.compat();
-            if let Err(error) = serve(&*server, node, &org, &mut stream).await {
+            // The name of this protocol stands for version 1 of the lane.
+            if let Err(error) = serve(&*server, node, &org, false, &mut stream).await {
                 tracing::info!(%node, %error, "a transfer over the control channel ended");
             }
             drop(place);

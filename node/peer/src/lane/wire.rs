@@ -1,5 +1,6 @@
 //! Frames of the bulk lane on the wire: `length of the body (u32 BE) | kind (u8) | body`.
 
+use std::collections::VecDeque;
 use std::io;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -79,32 +80,84 @@ async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<Option<(FrameKind,
 
 /// Writes an ask and flushes it. Errors: every [`WireError`].
 pub(crate) async fn write_ask<S: AsyncWrite + Unpin>(stream: &mut S, ask: &Ask) -> Result<(), WireError> {
-    write(stream, FrameKind::Ask, cbor::encode(ask)?.into()).await?;
+    let mut parts = Parts::default();
+    parts.push(FrameKind::Ask, cbor::encode(ask)?.into())?;
+    stream.write_all_buf(&mut parts).await?;
     Ok(stream.flush().await?)
 }
 
-/// Writes a frame of an answer, without flushing. Errors: every [`WireError`].
-pub(crate) async fn write_answer<S: AsyncWrite + Unpin>(stream: &mut S, frame: LaneFrame) -> Result<(), WireError> {
-    match frame {
-        LaneFrame::Header(header) => write(stream, FrameKind::Header, cbor::encode(&*header)?.into()).await,
-        LaneFrame::Chunk(bytes) => write(stream, FrameKind::Chunk, bytes).await,
-        LaneFrame::End => write(stream, FrameKind::End, Bytes::new()).await,
-        LaneFrame::Refused(refusal) => {
-            write(stream, FrameKind::Refused, cbor::encode(&Refused { refusal })?.into()).await
+/// Writes frames of an answer in one vectored go, without flushing: no body is copied before it is encrypted.
+/// Errors: every [`WireError`].
+pub(crate) async fn write_answer<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    frames: Vec<LaneFrame>,
+) -> Result<(), WireError> {
+    let mut parts = Parts::default();
+    for frame in frames {
+        match frame {
+            LaneFrame::Header(header) => parts.push(FrameKind::Header, cbor::encode(&*header)?.into())?,
+            LaneFrame::Chunk(bytes) => parts.push(FrameKind::Chunk, bytes)?,
+            LaneFrame::End => parts.push(FrameKind::End, Bytes::new())?,
+            LaneFrame::Refused(refusal) => {
+                parts.push(FrameKind::Refused, cbor::encode(&Refused { refusal })?.into())?;
+            }
         }
+    }
+    Ok(stream.write_all_buf(&mut parts).await?)
+}
+
+/// Heads and bodies one after the other.
+#[derive(Default)]
+struct Parts {
+    left: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl Parts {
+    fn push(&mut self, kind: FrameKind, body: Bytes) -> Result<(), WireError> {
+        let length = u32::try_from(body.len())
+            .ok()
+            .filter(|_| body.len() <= kind.body_max())
+            .ok_or(WireError::Rule("a frame to send that is larger than its kind allows"))?;
+        let [a, b, c, d] = length.to_be_bytes();
+        let head = Bytes::copy_from_slice(&[a, b, c, d, kind as u8]);
+        self.bytes = self.bytes.saturating_add(head.len()).saturating_add(body.len());
+        self.left
+            .extend([head, body].into_iter().filter(|part| !part.is_empty()));
+        Ok(())
     }
 }
 
-/// Writes head and body in one vectored go: the body is not copied before it is encrypted.
-async fn write<S: AsyncWrite + Unpin>(stream: &mut S, kind: FrameKind, body: Bytes) -> Result<(), WireError> {
-    let length = u32::try_from(body.len())
-        .ok()
-        .filter(|_| body.len() <= kind.body_max())
-        .ok_or(WireError::Rule("a frame to send that is larger than its kind allows"))?;
-    let [a, b, c, d] = length.to_be_bytes();
-    let head = [a, b, c, d, kind as u8];
-    let mut frame = Buf::chain(head.as_slice(), body);
-    Ok(stream.write_all_buf(&mut frame).await?)
+impl Buf for Parts {
+    fn remaining(&self) -> usize {
+        self.bytes
+    }
+
+    fn chunk(&self) -> &[u8] {
+        self.left.front().map(|part| part.as_ref()).unwrap_or_default()
+    }
+
+    fn chunks_vectored<'a>(&'a self, slices: &mut [io::IoSlice<'a>]) -> usize {
+        let mut filled = 0;
+        for (slice, part) in slices.iter_mut().zip(&self.left) {
+            *slice = io::IoSlice::new(part);
+            filled += 1;
+        }
+        filled
+    }
+
+    fn advance(&mut self, count: usize) {
+        let mut count = count.min(self.bytes);
+        self.bytes -= count;
+        while let Some(front) = self.left.front_mut() {
+            if front.len() > count {
+                front.advance(count);
+                return;
+            }
+            count -= front.len();
+            self.left.pop_front();
+        }
+    }
 }
 
 #[cfg(test)]
@@ -145,7 +198,7 @@ mod tests {
         ];
         for frame in frames {
             let mut wire = Vec::new();
-            write_answer(&mut wire, frame.clone()).await.unwrap();
+            write_answer(&mut wire, vec![frame.clone()]).await.unwrap();
             assert_eq!(read_answer(&mut wire.as_slice()).await.unwrap(), frame);
             wire.pop();
             assert!(read_answer(&mut wire.as_slice()).await.is_err());
@@ -168,6 +221,6 @@ mod tests {
             assert!(refused.contains("frame"), "{refused}");
         }
         let large = LaneFrame::Chunk(Bytes::from(vec![0; CHUNK_BYTES_MAX + 1]));
-        assert!(write_answer(&mut Vec::new(), large).await.is_err());
+        assert!(write_answer(&mut Vec::new(), vec![large]).await.is_err());
     }
 }

@@ -32,7 +32,7 @@ use crate::exchange::claim::{Asking, ClaimGate, ClaimMaker};
 use crate::exchange::fanout::{AskEvent, Fanout};
 use crate::exchange::find::Finder;
 use crate::exchange::keyring::Keyring;
-use crate::exchange::lane::{Frames, Lane, Lanes};
+use crate::exchange::lane::{Frame, Frames, Lane, Lanes};
 use crate::exchange::local::Local;
 use crate::exchange::reshare::Seat;
 use crate::exchange::retrieve::Retriever;
@@ -110,6 +110,8 @@ pub struct Net {
     pub lie: Mutex<Option<(OrgId, fn(Response) -> Response)>>,
     /// Frames after which a lane breaks, once.
     pub break_after: Mutex<Option<usize>>,
+    /// Changes the frames of every answer on their way.
+    pub change: Mutex<Option<fn(&mut Frame)>>,
     /// Requests that went over the wire, for replays.
     pub seen: Mutex<Vec<(OrgId, NodeKey, Request)>>,
 }
@@ -183,7 +185,12 @@ impl Lanes for Cable {
                 return Err(WireFailure::Unreachable);
             }
             let limit = net.break_after.lock().unwrap().take().unwrap_or(usize::MAX);
-            Ok(net.lane(&org).serve(node, ask).take(limit).map(Ok).boxed())
+            let change = *net.change.lock().unwrap();
+            let changed = move |mut frame| {
+                change.iter().for_each(|change| change(&mut frame));
+                Ok(frame)
+            };
+            Ok(net.lane(&org).serve(node, ask).take(limit).map(changed).boxed())
         })
     }
 }
