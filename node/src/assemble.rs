@@ -63,7 +63,7 @@ use crate::clock::System;
 use crate::config::Config;
 use crate::fault::{Exit, Fault, Outcome, chain};
 use crate::home::Home;
-use crate::intake::dicom::DicomIntake;
+use crate::intake::dicom::{DicomIntake, Turns};
 use crate::intake::fhir::FhirIntake;
 use crate::join::Membership;
 use crate::summary::Summary;
@@ -331,6 +331,7 @@ pub fn trade(home: &Home, config: &Config) -> Outcome<(Trade, watch::Sender<Arc<
         patients: Arc::clone(&patients),
         organisation: me.clone(),
         name: name.clone(),
+        turns: Arc::new(Turns::new()),
     };
     let local = Local::new(custodian.clone(), door.clone());
     let trade = Trade {

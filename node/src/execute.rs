@@ -17,6 +17,7 @@ use hie_node_federation::owner::visible::Visibility;
 use hie_protocol::claim::{BreakGlass, BreakGlassReason};
 use hie_protocol::id::{Correlation, DocumentId, OrgId};
 use hie_protocol::message::DocumentMeta;
+use hie_protocol::registry::Registry;
 use hie_protocol::vocabulary::{Confidentiality, DocumentClass, Purpose, Role, Sensitivity};
 use serde_json::{Value, json};
 
@@ -224,8 +225,8 @@ impl Executor {
         Ok(caller)
     }
 
-    async fn status(&self, lines: &Lines) -> Outcome<Exit> {
-        let registry = Arc::clone(&self.trade.registry.borrow());
+    /// What is known of every other member's node, and how many are reachable.
+    async fn peers(&self, registry: &Registry) -> (Vec<Value>, usize) {
         let mut peers = Vec::new();
         let mut reachable = 0_usize;
         if let Some(region) = &self.region {
@@ -241,6 +242,12 @@ impl Executor {
                 }));
             }
         }
+        (peers, reachable)
+    }
+
+    async fn status(&self, lines: &Lines) -> Outcome<Exit> {
+        let registry = Arc::clone(&self.trade.registry.borrow());
+        let (peers, reachable) = self.peers(&registry).await;
         let waiting = match &self.region {
             Some(region) => region
                 .publisher

@@ -364,13 +364,19 @@ impl Node {
     }
 
     /// Waits until it takes orders.
-    pub async fn serves(&self) {
+    pub async fn serves(&mut self) {
         let socket = self.home.socket();
-        until("the node takes orders", || async {
-            assert!(self.runs(), "{} ended while starting", self.name);
-            UnixStream::connect(&socket).await.ok()
+        let serves = until("the node takes orders", || async {
+            if !self.runs() {
+                return Some(false);
+            }
+            UnixStream::connect(&socket).await.ok().map(|_| true)
         })
         .await;
+        if !serves {
+            let ended = self.running.take().expect("the node was started").task.await;
+            panic!("{} ended while starting: {ended:?}", self.name);
+        }
     }
 
     /// Whether it takes orders now.

@@ -127,18 +127,16 @@ impl ContentError {
 /// Bytes on their way.
 pub type ByteStream<'a> = BoxStream<'a, Result<Bytes, ContentError>>;
 
+/// A content that is being opened.
+pub type Opening<'a> = BoxFuture<'a, Result<ByteStream<'static>, ContentError>>;
+
 /// Keeps sealed contents.
 pub trait ContentStore: Send + Sync + 'static {
     /// Stores everything of the stream under a new name; the content is durable (file and directory synced)
     /// before the answer. A failed stream leaves nothing behind. Answers the bytes stored.
     fn put<'a>(&'a self, name: ContentName, bytes: ByteStream<'a>) -> BoxFuture<'a, Result<u64, ContentError>>;
     /// Reads `length` bytes from `offset`; fewer when the content ends.
-    fn read(
-        &self,
-        name: ContentName,
-        offset: u64,
-        length: u64,
-    ) -> BoxFuture<'_, Result<ByteStream<'static>, ContentError>>;
+    fn read(&self, name: ContentName, offset: u64, length: u64) -> Opening<'_>;
     /// Removes a content; a missing one is no error.
     fn delete(&self, name: ContentName) -> BoxFuture<'_, Result<(), ContentError>>;
     /// The names of all contents, in no order: to find what no table names any more.

@@ -148,6 +148,15 @@ impl Federation {
         }
     }
 
+    /// A member has said which version it speaks: whoever hears beats need not wait for the next one.
+    pub(crate) fn greet(&mut self, turn: &mut Turn<'_>, org: OrgId, version: ProtocolVersion) {
+        self.learn_version(turn.mono, org.clone(), version);
+        if let Some(last) = self.beats.last.clone().filter(|_| self.speaks(&org) >= V2) {
+            let send = Effect::Send { to: org, message: last };
+            self.after_sync(turn, After::Emit(Box::new(send)));
+        }
+    }
+
     /// Other active members that send beats.
     fn beating(&self) -> impl Iterator<Item = &OrgId> {
         let active = self.registry.active().map(|member| &member.org);

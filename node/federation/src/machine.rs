@@ -158,7 +158,7 @@ impl Federation {
                 }
             }
             Input::Link { org, up } => self.link(&mut turn, org, up),
-            Input::Speaks { org, version } => self.learn_version(turn.mono, org, version),
+            Input::Speaks { org, version } => self.greet(&mut turn, org, version),
             Input::Abandon(id) => self.abandon(id),
         }
         if self

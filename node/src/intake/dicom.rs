@@ -22,7 +22,7 @@ use hie_protocol::refusal::Class;
 use hie_protocol::retrieval::{InstanceEntry, SeriesEntry};
 use hie_protocol::vocabulary::Confidentiality;
 use serde_json::{Map, Value, json};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, MutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use super::fhir::imaging_source;
 use super::{Tally, files};
@@ -80,6 +80,38 @@ pub struct DicomIntake {
     pub organisation: OrgId,
     /// Its name.
     pub name: String,
+    /// One after the other, where instances have one name.
+    pub turns: Arc<Turns>,
+}
+
+/// Lanes of [`Turns`].
+const TURNS: usize = 64;
+
+/// Instances with one SOP Instance UID are judged one after the other, in the order of their coming: of two with other
+/// bytes the first is kept, and neither overtakes the other between being looked for and being kept.
+#[derive(Debug, Default)]
+pub struct Turns(Vec<Mutex<()>>);
+
+impl Turns {
+    /// Nobody waits yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self((0..TURNS).map(|_| Mutex::default()).collect())
+    }
+
+    async fn of(&self, uid: &str) -> Option<MutexGuard<'_, ()>> {
+        let sum = uid.bytes().fold(0_usize, |sum, byte| {
+            sum.wrapping_mul(31).wrapping_add(usize::from(byte))
+        });
+        Some(self.0.get(sum % TURNS)?.lock().await)
+    }
+}
+
+/// An instance that was read and is not kept yet.
+struct Read {
+    bytes: Bytes,
+    facts: InstanceFacts,
+    metadata: Value,
 }
 
 /// Whether a file starts like DICOM: the prefix, or a plausible group 0002 or 0008 element.
@@ -106,24 +138,22 @@ pub struct StoredFacts {
 impl DicomIntake {
     /// Stores one instance durably. Errors: [`StoreFault`].
     pub async fn store(&self, bytes: Bytes, occasion: &Occasion) -> Result<StoredFacts, StoreFault> {
-        let stored = self.take(bytes, occasion).await;
+        let read = read_instance(bytes).await?;
+        self.keep(read, occasion).await
+    }
+
+    /// Keeps one instance durably, after those of its name that came before.
+    async fn keep(&self, read: Read, occasion: &Occasion) -> Result<StoredFacts, StoreFault> {
+        let _turn = self.turns.of(&read.facts.sop_uid).await;
+        let stored = self.take(read, occasion).await;
         if let Err(StoreFault::Broken(why)) = &stored {
             self.alarm.raise(why);
         }
         stored
     }
 
-    async fn take(&self, bytes: Bytes, occasion: &Occasion) -> Result<StoredFacts, StoreFault> {
-        let read = bytes.clone();
-        let work = tokio::task::spawn_blocking(move || {
-            let facts = instance::read(&read)?;
-            let metadata = instance::metadata_json(&read, "")?;
-            Ok::<_, hie_gateway_dialect::dicom::guard::DicomError>((facts, metadata))
-        });
-        let (facts, metadata) = work
-            .await
-            .map_err(|error| StoreFault::Broken(error.to_string()))?
-            .map_err(|error| StoreFault::Unreadable(error.to_string()))?;
+    async fn take(&self, read: Read, occasion: &Occasion) -> Result<StoredFacts, StoreFault> {
+        let Read { bytes, facts, metadata } = read;
         let patient = self.patient(&facts, occasion).await?;
         if let Some(known) = self.known(&facts)? {
             if known == crate::authority::enrol::sha256(&bytes) {
@@ -395,6 +425,20 @@ fn patient_resource(who: &Demographics) -> Value {
     patient
 }
 
+async fn read_instance(bytes: Bytes) -> Result<Read, StoreFault> {
+    let read = bytes.clone();
+    let work = tokio::task::spawn_blocking(move || {
+        let facts = instance::read(&read)?;
+        let metadata = instance::metadata_json(&read, "")?;
+        Ok::<_, hie_gateway_dialect::dicom::guard::DicomError>((facts, metadata))
+    });
+    let (facts, metadata) = work
+        .await
+        .map_err(|error| StoreFault::Broken(error.to_string()))?
+        .map_err(|error| StoreFault::Unreadable(error.to_string()))?;
+    Ok(Read { bytes, facts, metadata })
+}
+
 /// What became of a file.
 enum Fate {
     /// Too large, or not readable.
@@ -405,28 +449,31 @@ enum Fate {
     Judged(Result<StoredFacts, StoreFault>),
 }
 
-impl DicomIntake {
-    /// Takes in one file, or only reads it.
-    async fn file(&self, file: &Path, dry_run: bool, memory: &Semaphore, occasion: &Occasion) -> Fate {
-        let size = std::fs::metadata(file).map_or(u64::MAX, |facts| facts.len());
-        if size > INSTANCE_BYTES_MAX {
-            return Fate::Rejected(format!("it is larger than {INSTANCE_BYTES_MAX} bytes"));
-        }
-        let share = u32::try_from(size / 1024)
-            .unwrap_or(u32::MAX)
-            .clamp(1, FILES_AT_ONCE_KIB_MAX);
-        let _share = memory.acquire_many(share).await;
-        let bytes = match tokio::fs::read(file).await {
-            Ok(bytes) => Bytes::from(bytes),
-            Err(error) => return Fate::Rejected(error.to_string()),
-        };
-        if dry_run {
-            return match instance::read(&bytes) {
-                Ok(_) => Fate::Readable,
-                Err(error) => Fate::Rejected(error.to_string()),
-            };
-        }
-        Fate::Judged(self.store(bytes, occasion).await)
+/// A file that was read, with its share of the memory, or what became of it.
+type Opened = Result<(Read, OwnedSemaphorePermit), Fate>;
+
+/// Reads one file. Errors: what becomes of a file that is not to be stored.
+async fn open(file: &Path, dry_run: bool, memory: Arc<Semaphore>) -> Opened {
+    let size = std::fs::metadata(file).map_or(u64::MAX, |facts| facts.len());
+    if size > INSTANCE_BYTES_MAX {
+        let why = format!("it is larger than {INSTANCE_BYTES_MAX} bytes");
+        return Err(Fate::Rejected(why));
+    }
+    let share = u32::try_from(size / 1024)
+        .unwrap_or(u32::MAX)
+        .clamp(1, FILES_AT_ONCE_KIB_MAX);
+    let rejected = |why: String| Fate::Rejected(why);
+    let share = memory.acquire_many_owned(share).await;
+    let share = share.map_err(|error| rejected(error.to_string()))?;
+    let bytes = tokio::fs::read(file).await;
+    let bytes = bytes.map_err(|error| rejected(error.to_string()))?;
+    if dry_run {
+        let read = instance::read(&bytes);
+        return Err(read.map_or_else(|error| rejected(error.to_string()), |_| Fate::Readable));
+    }
+    match read_instance(Bytes::from(bytes)).await {
+        Ok(read) => Ok((read, share)),
+        Err(fault) => Err(Fate::Judged(Err(fault))),
     }
 }
 
@@ -441,14 +488,24 @@ pub async fn import(
     let found: Vec<_> = files(path)?;
     let total = found.len() as u64;
     let memory = Arc::new(Semaphore::new(FILES_AT_ONCE_KIB_MAX as usize));
-    let taken = found.into_iter().map(|file| {
+    let opened = found.into_iter().map(|file| {
         let memory = Arc::clone(&memory);
         async move {
-            let fate = this.file(&file, dry_run, &memory, occasion).await;
-            (file, fate)
+            let opened = open(&file, dry_run, memory).await;
+            (file, opened)
         }
     });
-    let mut taken = futures::stream::iter(taken).buffered(FILES_AT_ONCE_MAX);
+    // INVARIANT: files take their turns in the order of their names, so that of two instances with one UID and other
+    // bytes the same one is kept on every run.
+    let opened = futures::stream::iter(opened).buffered(FILES_AT_ONCE_MAX);
+    let taken = opened.map(|(file, opened)| async move {
+        let fate = match opened {
+            Ok((read, _share)) => Fate::Judged(this.keep(read, occasion).await),
+            Err(fate) => fate,
+        };
+        (file, fate)
+    });
+    let mut taken = taken.buffered(FILES_AT_ONCE_MAX);
     let (mut tally, mut studies, mut done) = (Tally::default(), BTreeSet::new(), 0_u64);
     while let Some((file, fate)) = taken.next().await {
         let place = file.display().to_string();

@@ -395,10 +395,12 @@ fn limits_hold() {
     let (blinding, full) = Blinding::new(&many[1..], &mut random).unwrap();
     let evaluation = evaluate(share, &full, &mut random).unwrap();
     blinding.verify(&share.public(), &evaluation).unwrap();
-    let over = vec![full[0]; 65];
+    let over = vec![full[0]; EVALUATE_BATCH_MAX + 1];
     assert_eq!(
         evaluate(share, &over, &mut random).unwrap_err(),
-        OprfError::BatchSize { count: 65 }
+        OprfError::BatchSize {
+            count: EVALUATE_BATCH_MAX + 1
+        }
     );
     assert_eq!(
         evaluate(share, &[], &mut random).unwrap_err(),

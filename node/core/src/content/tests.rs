@@ -81,7 +81,7 @@ fn every_size_around_a_frame_comes_back_from_every_offset() {
         let bytes = plain(size);
         let content = world.write(&bytes);
         assert_eq!(content.size, size as u64);
-        assert_eq!(content.hash.as_bytes().as_slice(), Sha256::digest(&bytes).as_slice());
+        assert_eq!(content.hash.as_bytes().as_slice(), &Sha256::digest(&bytes)[..]);
         assert_eq!(
             content.transfer.map(|hash| *hash.as_bytes()),
             Some(*blake3::hash(&bytes).as_bytes())

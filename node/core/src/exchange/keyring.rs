@@ -214,7 +214,7 @@ mod tests {
         let vault = Arc::new(Vault::open(&kek, kv.clone(), random.clone()).unwrap());
         let ring = Keyring::open(kv.clone(), vault.clone()).unwrap();
         let mut fill = |out: &mut [u8]| random.fill(out).unwrap();
-        let (_, old) = deal(1, 2, &mut fill).unwrap();
+        let (_, old) = deal(2, 2, &mut fill).unwrap();
         let points: Vec<PublicKey> = old
             .iter()
             .map(|share| PublicKey::new(*share.public().point()))

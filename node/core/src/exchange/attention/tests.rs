@@ -40,14 +40,19 @@ impl Wire for Line {
                 member.answer_ms
             };
             if member.stopped.load(Ordering::SeqCst) {
-                tokio::time::sleep(STOPPED).await;
+                passes(STOPPED).await;
                 return Err(WireFailure::TimedOut);
             }
-            tokio::time::sleep(Duration::from_millis(takes)).await;
+            passes(Duration::from_millis(takes)).await;
             Ok(Response::Taken)
         }
         .boxed()
     }
+}
+
+/// The time that an answer takes.
+async fn passes(time: Duration) {
+    let _elapsed = tokio::time::timeout(time, core::future::pending::<()>()).await;
 }
 
 fn org() -> OrgId {

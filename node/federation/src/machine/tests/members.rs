@@ -102,7 +102,7 @@ fn spec_f_settled_one_record_life_settles_without_announcements() {
     };
     assert_eq!(silent, [(org(2), Why::NoAnswer), (org(3), Why::NotWhole)]);
     region.now = region.now.plus(LIFE_MS + 30_000);
-    region.pass(2);
+    region.pass(30);
     assert!(is_complete(&region.ask(0, key)));
 }
 

@@ -1,5 +1,6 @@
 use hie_protocol::id::Sequence;
 use hie_protocol::message::IndexMessage;
+use hie_protocol::version::V1;
 
 use super::region::{LIFE_MS, Region, index_key, org, registry, signed};
 use crate::owner::renewal;
@@ -240,6 +241,8 @@ fn an_own_tombstone_is_forgotten_at_its_end() {
 #[test]
 fn a_large_backlog_goes_out_in_bounded_batches() {
     let mut region = Region::new(&[0, 1, 2]);
+    let version = V1;
+    region.input(0, Input::Speaks { org: org(1), version });
     region.down.extend([1, 2]);
     let records: Vec<_> = (0..200_u8)
         .map(|number| {
@@ -262,9 +265,13 @@ fn a_large_backlog_goes_out_in_bounded_batches() {
     for at in [0, 1, 2] {
         assert_eq!(region.nodes[&at].memory.scan(Table::Held, &[], &[], 999).len(), 200);
     }
-    let largest = region.sent.iter().filter_map(|(_, _, message)| match message {
-        IndexMessage::Store { records, .. } => Some(records.len()),
-        _ => None,
-    });
-    assert_eq!(largest.max(), Some(64));
+    let largest = |holder: usize| {
+        let sent = region.sent.iter().filter(|(_, to, _)| *to == org(holder));
+        let sizes = sent.filter_map(|(_, _, message)| match message {
+            IndexMessage::Store { records, .. } => Some(records.len()),
+            _ => None,
+        });
+        sizes.max()
+    };
+    assert_eq!((largest(1), largest(2)), (Some(64), Some(200)));
 }
