@@ -29,6 +29,9 @@
 //! named in it, and says so. A liar that overstates what it has seen makes answers partial, never complete: it can do
 //! that by keeping silent as well. A beat that names h stays in force until O has delivered everything to h.
 //!
+//! An owner whose highest beat has not grown for a record life is confirmed everywhere: what it acknowledged before
+//! has expired, and since then it cannot have struck anybody.
+//!
 //! With three members or fewer q is a majority: two sets share one member, which may be the liar. There a member cut
 //! off from everybody but the liar and the holder that is behind can be misled; no rule prevents it with so few.
 //! Members that speak version 1 send no beats: as owners they are confirmed everywhere, and as holders nothing
@@ -45,8 +48,8 @@ use hie_protocol::message::{BEAT_ORGS_MAX, IndexMessage, Seen};
 use hie_protocol::version::{ProtocolVersion, V2};
 use serde::{Deserialize, Serialize};
 
-use crate::config::Planted;
-use crate::machine::{Federation, Turn};
+use crate::config::{CLOCK_SKEW_MS_MAX, Planted};
+use crate::machine::{CLOCKS_START, Federation, Turn};
 use crate::port::Effect;
 use crate::table::{After, Kept, Table};
 
@@ -81,6 +84,8 @@ pub(crate) struct Beats {
     next: Option<Millis>,
     heard: BTreeMap<OrgId, Heard>,
     versions: BTreeMap<OrgId, ProtocolVersion>,
+    /// The highest beat that anybody has seen of a member, and when it last grew, by the slow clock.
+    grown: BTreeMap<OrgId, (u64, Millis)>,
 }
 
 impl Beats {
@@ -92,6 +97,11 @@ impl Beats {
             .unwrap_or_default();
         // Who has sent a beat speaks version 2.
         let versions = known.heard.iter().map(|(org, _, _)| (org.clone(), V2)).collect();
+        let grown = known
+            .heard
+            .iter()
+            .map(|(org, beat, _)| (org.clone(), (*beat, CLOCKS_START)));
+        let grown = grown.collect();
         let heard = known.heard.into_iter().map(|(org, beat, names_me)| {
             let heard = Heard {
                 beat,
@@ -104,6 +114,7 @@ impl Beats {
             number: known.number,
             heard: heard.collect(),
             versions,
+            grown,
             ..Self::default()
         }
     }
@@ -111,6 +122,14 @@ impl Beats {
     /// When the next beat is due.
     pub(crate) const fn next_timer(&self) -> Option<Millis> {
         self.next
+    }
+
+    /// Notes that somebody has seen a beat of a member.
+    fn note(&mut self, slow: Millis, org: &OrgId, beat: u64) {
+        let (highest, at) = self.grown.entry(org.clone()).or_insert((beat, slow));
+        if beat > *highest {
+            (*highest, *at) = (beat, slow);
+        }
     }
 
     fn encode(&self) -> Option<Vec<u8>> {
@@ -229,6 +248,12 @@ impl Federation {
             return;
         };
         self.learn_version(turn.mono, from.clone(), V2);
+        let active: BTreeSet<OrgId> = self.registry.active().map(|member| member.org.clone()).collect();
+        self.beats.grown.retain(|org, _| active.contains(org));
+        for seen in seen.iter().filter(|seen| active.contains(&seen.org)) {
+            self.beats.note(turn.slow, &seen.org, seen.beat);
+        }
+        self.beats.note(turn.slow, from, beat);
         let fresh_ms = self.config.fresh_ms();
         let me = &self.config.me;
         let known = self.beats.heard.entry(from.clone()).or_default();
@@ -307,13 +332,28 @@ impl Federation {
             } else if blind {
                 true
             } else {
-                enough && self.keeps_up(&fresh, owner, holder)
+                enough && (self.lapsed(owner) || self.keeps_up(&fresh, owner, holder))
             };
             if !confirmed {
                 unconfirmed.insert(owner.clone());
             }
         }
         unconfirmed
+    }
+
+    /// Whether all that a silent owner has acknowledged behind a holder's back has expired.
+    ///
+    /// INVARIANT: an owner acknowledges without a holder only after q members have seen a later beat. When the highest
+    /// that anybody has seen did not grow for a record life, whatever it acknowledged since is at all holders, and
+    /// whatever it acknowledged before is past its expiry.
+    fn lapsed(&self, owner: &OrgId) -> bool {
+        let life = self
+            .registry
+            .policy
+            .record_life_ms
+            .saturating_add(CLOCK_SKEW_MS_MAX.saturating_mul(2));
+        let grown = self.beats.grown.get(owner);
+        grown.is_some_and(|(_, at)| self.slow().since(*at) > life)
     }
 
     /// Whether a holder has heard of a silent owner what anybody has, and is not behind with it.

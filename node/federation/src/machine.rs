@@ -58,7 +58,7 @@ struct Clocks {
 }
 
 /// Where the clocks of a machine start: later than anything of an earlier life.
-const CLOCKS_START: Millis = Millis(1_000_000_000);
+pub(crate) const CLOCKS_START: Millis = Millis(1_000_000_000);
 
 impl Default for Clocks {
     fn default() -> Self {
@@ -179,6 +179,11 @@ impl Federation {
     /// The machine's clock.
     pub(crate) const fn mono(&self) -> Millis {
         self.clocks.mono
+    }
+
+    /// The machine's slow clock.
+    pub(crate) const fn slow(&self) -> Millis {
+        self.clocks.slow
     }
 
     /// For how long the machine runs, in milliseconds.
