@@ -57,16 +57,14 @@ pub fn import_share(home: &Home, keyring: &Keyring, registry: &Registry, me: &Or
     let share = read_share(&path, fix)?;
     let point = PublicKey::new(*share.public().point());
     let tokens = &registry.policy.tokens;
-    let epochs = core::iter::once(tokens.epoch).chain(tokens.beside.iter().map(|beside| beside.epoch));
-    let epoch = epochs
-        .filter(|epoch| {
-            authorities(registry, *epoch).is_some_and(|(_, entries)| {
-                entries
-                    .iter()
-                    .any(|entry| entry.org == *me && entry.index == share.index() && entry.point == point)
-            })
+    let mut epochs = core::iter::once(tokens.epoch).chain(tokens.beside.iter().map(|beside| beside.epoch));
+    let epoch = epochs.rfind(|epoch| {
+        authorities(registry, *epoch).is_some_and(|(_, entries)| {
+            entries
+                .iter()
+                .any(|entry| entry.org == *me && entry.index == share.index() && entry.point == point)
         })
-        .last();
+    });
     let Some(epoch) = epoch else {
         tracing::warn!("the share in secrets/token.share is not the registry's; it is left alone");
         return Ok(());

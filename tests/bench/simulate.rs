@@ -147,7 +147,8 @@ fn planted(most: u64) -> bool {
     let start = Instant::now();
     let last = PLANTED.len() as u64 - 1;
     let found = in_parallel(0..=last, processors(), |at| {
-        let (bug, laws, _) = PLANTED[usize::try_from(at).expect("a place in the list")];
+        let at = usize::try_from(at).expect("a place in the list");
+        let (bug, laws, _) = *PLANTED.get(at).expect("a place in the list");
         (bug, laws, hunt(bug, laws, 1..=most))
     });
     let mut count = 0;

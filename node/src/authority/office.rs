@@ -145,7 +145,7 @@ pub fn officer(command: OfficerCommand, output: &Output) -> Outcome<Exit> {
                 Key::generate(&SystemRandom::new()).map_err(Fault::because(Exit::Failed, failed, "Report this."))?;
             key.save(&out)
                 .map_err(Fault::because(Exit::Failed, failed, "Choose another file."))?;
-            output.say("Keep this file on the officer's own machine.".to_owned());
+            output.say("Keep this file on the officer's own machine.");
             let public = key.public().to_hex();
             output.data(&public, &json!({ "public": public }));
             Ok(Exit::Done)

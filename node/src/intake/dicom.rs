@@ -182,10 +182,6 @@ impl DicomIntake {
             .map_err(|error| StoreFault::Broken(chain(&error)))
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one commit takes everything that was learnt about the instance"
-    )]
     async fn commit(
         &self,
         patient: PatientKey,
@@ -446,11 +442,11 @@ enum Fate {
     /// It would be taken.
     Readable,
     /// Judged by the intake.
-    Judged(Result<StoredFacts, StoreFault>),
+    Judged(Result<Box<StoredFacts>, StoreFault>),
 }
 
 /// A file that was read, with its share of the memory, or what became of it.
-type Opened = Result<(Read, OwnedSemaphorePermit), Fate>;
+type Opened = Result<(Box<Read>, OwnedSemaphorePermit), Fate>;
 
 /// Reads one file. Errors: what becomes of a file that is not to be stored.
 async fn open(file: &Path, dry_run: bool, memory: Arc<Semaphore>) -> Opened {
@@ -472,7 +468,7 @@ async fn open(file: &Path, dry_run: bool, memory: Arc<Semaphore>) -> Opened {
         return Err(read.map_or_else(|error| rejected(error.to_string()), |_| Fate::Readable));
     }
     match read_instance(Bytes::from(bytes)).await {
-        Ok(read) => Ok((read, share)),
+        Ok(read) => Ok((Box::new(read), share)),
         Err(fault) => Err(Fate::Judged(Err(fault))),
     }
 }
@@ -500,7 +496,7 @@ pub async fn import(
     let opened = futures::stream::iter(opened).buffered(FILES_AT_ONCE_MAX);
     let taken = opened.map(|(file, opened)| async move {
         let fate = match opened {
-            Ok((read, _share)) => Fate::Judged(this.keep(read, occasion).await),
+            Ok((read, _share)) => Fate::Judged(this.keep(*read, occasion).await.map(Box::new)),
             Err(fate) => fate,
         };
         (file, fate)

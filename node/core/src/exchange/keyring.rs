@@ -193,7 +193,7 @@ fn entry(share: KeyShare) -> (Arc<KeyShare>, PublicKey) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
     use std::sync::Arc;
 

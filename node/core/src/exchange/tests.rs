@@ -384,7 +384,8 @@ async fn spec_x_retrieve_an_instance_is_verified_by_transfer_hash_or_content_has
     world.publish().await;
     let asked = asking(1, Purpose::Treatment);
     let remote = granted(&replies(&world.a().ask(&asked, &robert()).await)[&world.b().id]).remove(0);
-    let changes: [(Option<fn(&mut Frame)>, bool); 5] = [
+    type Change = Option<fn(&mut Frame)>;
+    let changes: [(Change, bool); 5] = [
         (None, true),
         (Some(as_of_version_1), true),
         (Some(flip), false),
