@@ -292,7 +292,7 @@ impl Rig {
             deadline,
         }];
         let (mut now, mut shown) = (NOW, false);
-        for _ in 0..20 {
+        for _ in 0..100 {
             let Some(input) = inputs.pop() else {
                 now = now.plus(100);
                 inputs.push(Input::Tick);

@@ -63,6 +63,11 @@ impl Observer {
             .collect();
         let waiting = Waiting::default();
         tokio::spawn(receive(running.inbound, region.clone(), Arc::clone(&waiting)));
+        crate::region::until("the observer is connected with every member", || async {
+            let peers = region.peers.status().await;
+            peers.iter().all(|peer| peer.connected).then_some(())
+        })
+        .await;
         Ok(Self {
             set: HolderSet::of(&registry, Millis(0)),
             trade,
