@@ -87,6 +87,14 @@ pub async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl 
         .unwrap_or_else(|_| panic!("waited in vain: {what}"))
 }
 
+/// Waits until somebody takes orders there.
+async fn listens(socket: &Path) {
+    until("the node takes orders", || async {
+        UnixStream::connect(socket).await.ok()
+    })
+    .await;
+}
+
 /// In whose name, for treatment.
 pub fn asker(account: &str) -> Asker {
     Asker {
@@ -336,8 +344,26 @@ struct Running {
 impl Node {
     /// Starts it and waits until it takes orders.
     pub async fn start(&mut self) {
-        self.begin(false);
-        self.serves().await;
+        // What ran here before may still be letting go of the store: it was no process of its own.
+        let started = until("the store is free", || {
+            let before = self.running.take();
+            assert!(before.is_none(), "{} runs already", self.name);
+            self.begin(false);
+            let (mut running, socket) = (self.running.take(), self.home.socket());
+            async move {
+                let node = running.as_mut()?;
+                let ended = tokio::select! {
+                    ended = &mut node.task => Some(ended),
+                    () = listens(&socket) => None,
+                };
+                match ended {
+                    None => running,
+                    Some(Ok(Err(fault))) if fault.exit == Exit::Busy => None,
+                    Some(ended) => panic!("a node ended while starting: {ended:?}"),
+                }
+            }
+        });
+        self.running = Some(started.await);
     }
 
     /// Lets it stand by for another node with the same store.

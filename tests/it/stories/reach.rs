@@ -1,5 +1,7 @@
 //! Organisations behind a firewall: they listen nowhere, dial out, and take full part; two of them over a relay.
 
+use hie::assemble;
+use hie::join::Membership;
 use hie_gateway_dialect::fhir::fixture::Site;
 use hie_protocol::registry::MemberKind;
 use hie_tests::region::{Guise, Node, Region, asker, grace, reference, until};
@@ -158,6 +160,12 @@ async fn spec_p_nodes_a_standby_takes_over_with_its_own_key() {
         "one organisation, two nodes"
     );
 
+    let membership = Membership::load(&first.home).unwrap();
+    until("the first knows of the second", || async {
+        let held = assemble::held_registry(&first.home, &membership).unwrap();
+        (held.version >= registry.version).then_some(())
+    })
+    .await;
     second.stand_by();
     let both = |answer: &hie_tests::region::Answer| answer.complete && answer.givers().len() == 2;
     city.find_until(&grace(), "the first serves", both).await;
