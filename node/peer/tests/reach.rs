@@ -142,8 +142,8 @@ async fn spec_p_relay_two_hidden_nodes_talk_and_the_relay_cannot_read() {
         b.peers.request(a.key, SECRET.to_vec(), LONG).await,
         Ok(backwards.clone())
     );
-    // Each end has proved its key to the other; the relay has channels with both and was asked for nothing.
-    assert_eq!((a.trust.live().count(&b.key), b.trust.live().count(&a.key)), (1, 1));
+    // Each end has proved its key to the other, over one circuit or, when both dialled, over two; the relay has channels with both and was asked for nothing.
+    assert!(a.trust.live().count(&b.key) >= 1 && b.trust.live().count(&a.key) >= 1);
     assert!(relay.trust.live().count(&a.key) >= 1 && relay.trust.live().count(&b.key) >= 1);
     assert!(relay.requests.try_recv().is_err());
     let bytes = seen.lock().unwrap().clone();
