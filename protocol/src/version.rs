@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct ProtocolVersion(pub u16);
 
-/// Second version: lookups go on page by page, replicas are repaired by beats, comparison, pulls and signed digests,
-/// shares of the token key are passed on, and the registry names relays, officers and suspensions; frames without these
+/// Second version: lookups go on page by page, members send beats, there are frames for comparison, pulls and signed
+/// digests, shares of the token key are passed on, and the registry names relays, officers and suspensions; frames without these
 /// are those of the first version, byte for byte.
 pub const V2: ProtocolVersion = ProtocolVersion(2);
 

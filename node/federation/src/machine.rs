@@ -265,6 +265,7 @@ impl Federation {
                 next,
             } => self.found(turn, from, id, Shown { records, whole, next }),
             message @ IndexMessage::Beat { .. } => self.hear_beat(turn, from, message),
+            // Repair rests on the owner: a member may leave these unanswered (SPEC Part I, between members of version 2).
             IndexMessage::Compare { .. }
             | IndexMessage::Compared { .. }
             | IndexMessage::Digest { .. }
