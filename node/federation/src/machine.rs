@@ -245,7 +245,10 @@ impl Federation {
         }
         match message {
             IndexMessage::Store { id, records } => self.store(turn, from, id, &records),
-            IndexMessage::Stored { id, outcomes } => self.stored(turn, from, id, &outcomes),
+            IndexMessage::Stored { id, outcomes } => {
+                self.handed_over(from, id, &outcomes);
+                self.stored(turn, from, id, &outcomes);
+            }
             IndexMessage::Lookup { id, keys, after } => {
                 let Shown { records, whole, next } = self.look_up(turn, &keys, after.as_ref(), from);
                 turn.send(

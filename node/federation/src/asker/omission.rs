@@ -1,13 +1,14 @@
 //! Omission: a holder answers whole, but without a record that it has confirmed to its owner.
 //!
 //! One sighting may be a race between a change and two answers: the record is handed to the holder, and after a pause
-//! both are asked again. Who leaves it out a second time, while the owner's fresh beat says that nothing is
-//! missing there or at the holder that showed it, is named (SPEC F-OMITTED).
+//! both are asked again. Who leaves it out a second time, having said that it holds it, while the owner's fresh beat
+//! says that nothing is missing there or at the holder that showed it, is named (SPEC F-OMITTED). The word of the
+//! owner alone names nobody: it may be the owner who lies about what it delivered.
 
 use std::collections::BTreeSet;
 
 use hie_protocol::id::{IndexKey, Millis, OrgId, Sequence};
-use hie_protocol::message::{IndexMessage, LOOKUP_KEYS_MAX};
+use hie_protocol::message::{IndexMessage, LOOKUP_KEYS_MAX, StoreOutcome};
 use hie_protocol::record::{RecordId, VerifiedRecord};
 
 use super::Ask;
@@ -29,6 +30,10 @@ pub(super) struct Suspicion {
     /// When to look again, or, once that is done, when to forget it.
     pub at: Millis,
     looked_again: bool,
+    /// Under which question the record was handed over.
+    handed: u64,
+    /// It said that it holds the record now.
+    holds: bool,
 }
 
 impl Federation {
@@ -42,10 +47,8 @@ impl Federation {
         let mut keys: BTreeSet<IndexKey> = BTreeSet::new();
         for ((_, id, _), suspicion) in due.filter(|(_, suspicion)| suspicion.at <= now).take(LOOKUP_KEYS_MAX) {
             keys.insert(id.key);
-            *suspicion = Suspicion {
-                at: now.plus(SECOND_LOOK_MS),
-                looked_again: true,
-            };
+            suspicion.at = now.plus(SECOND_LOOK_MS);
+            suspicion.looked_again = true;
         }
         if !keys.is_empty() && self.asker.asks.len() < ASKS_OPEN_MAX {
             let id = AskId(OWN_ASK | self.question());
@@ -93,23 +96,36 @@ impl Federation {
             },
         );
         let omission = (org, record.record().id(), record.record().sequence);
-        match self.asker.suspects.get(&omission) {
-            Some(suspicion) if suspicion.looked_again => {
+        let room = self.asker.suspects.len() < SUSPECTS_MAX;
+        match self.asker.suspects.get_mut(&omission) {
+            Some(suspicion) if suspicion.looked_again && suspicion.holds => {
                 self.asker.suspects.remove(&omission);
                 turn.emit(Effect::Misbehaved {
                     org: omission.0,
                     what: Misbehaviour::Omitted,
                 });
             }
+            Some(suspicion) if !suspicion.holds => suspicion.handed = id,
             Some(_) => {}
-            None if self.asker.suspects.len() < SUSPECTS_MAX => {
+            None if room => {
                 let suspicion = Suspicion {
                     at: turn.now.plus(OMISSION_AGAIN_MS),
                     looked_again: false,
+                    handed: id,
+                    holds: false,
                 };
                 self.asker.suspects.insert(omission, suspicion);
             }
             None => {}
+        }
+    }
+
+    /// A holder answers to a record that was handed to it.
+    pub(crate) fn handed_over(&mut self, from: &OrgId, id: u64, outcomes: &[StoreOutcome]) {
+        let suspects = self.asker.suspects.iter_mut();
+        for ((_, _, _), suspicion) in suspects.filter(|((org, _, _), suspicion)| org == from && suspicion.handed == id)
+        {
+            suspicion.holds |= outcomes == [StoreOutcome::Held];
         }
     }
 
