@@ -58,7 +58,7 @@ impl Federation {
 
     /// Compares what the holders of a question showed.
     pub(super) fn find_omissions(&mut self, turn: &mut Turn<'_>, ask: &Ask) {
-        let mut missing: Vec<(OrgId, VerifiedRecord)> = Vec::new();
+        let mut missing: Vec<(OrgId, VerifiedRecord, bool)> = Vec::new();
         for (id, latest) in &ask.merged {
             let Some(asked) = ask.keys.get(&id.key) else { continue };
             let sequence = latest.record().sequence;
@@ -71,18 +71,22 @@ impl Federation {
                 continue;
             }
             let certain = |org: &OrgId| self.has_confirmed(turn.mono, &id.owner, org);
-            if !asked.whole.iter().filter(has).any(certain) {
+            let showing = asked.whole.iter().filter(has).filter(|org| certain(org)).count();
+            if showing == 0 {
                 continue;
             }
+            // INVARIANT: of two that show a version one does not lie. A single one may show what is no longer the latest,
+            // and the others may rightly hold a later version back.
+            let sure = showing >= 2;
             let named = without.into_iter().filter(|org| certain(org));
-            missing.extend(named.map(|org| (org.clone(), latest.clone())));
+            missing.extend(named.map(|org| (org.clone(), latest.clone(), sure)));
         }
-        for (org, record) in missing {
-            self.omitted(turn, org, &record);
+        for (org, record, sure) in missing {
+            self.omitted(turn, org, &record, sure);
         }
     }
 
-    fn omitted(&mut self, turn: &mut Turn<'_>, org: OrgId, record: &VerifiedRecord) {
+    fn omitted(&mut self, turn: &mut Turn<'_>, org: OrgId, record: &VerifiedRecord, sure: bool) {
         if org == self.config.me {
             let _ = self.hold(turn, record);
             return;
@@ -95,6 +99,9 @@ impl Federation {
                 records: vec![record.signed().clone()],
             },
         );
+        if !sure {
+            return;
+        }
         let omission = (org, record.record().id(), record.record().sequence);
         let room = self.asker.suspects.len() < SUSPECTS_MAX;
         match self.asker.suspects.get_mut(&omission) {
