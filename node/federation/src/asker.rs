@@ -42,7 +42,8 @@ struct Asked {
 #[derive(Debug)]
 struct Ask {
     asked_at: Millis,
-    deadline: Millis,
+    /// When an answer is given at the latest, by the machine's clock: a step of the calendar makes nobody wait.
+    ends: Millis,
     quorum: usize,
     quorum_at: Option<Millis>,
     keys: BTreeMap<IndexKey, Asked>,
@@ -96,15 +97,16 @@ type Doubts = BTreeMap<OrgId, BTreeSet<OrgId>>;
 
 impl Asker {
     /// Earliest time at which something is due.
-    pub(crate) fn next_timer(&self) -> Option<Millis> {
+    pub(crate) fn next_timer(&self, now: Millis, mono: Millis) -> Option<Millis> {
         let ends = self.asks.values().map(|ask| match ask.quorum_at {
-            Some(at) => at.plus(ANSWER_GRACE_MS).min(ask.deadline),
-            None => ask.deadline,
+            Some(at) => at.plus(ANSWER_GRACE_MS).min(ask.ends),
+            None => ask.ends,
         });
         let again = self.suspects.values().map(|suspicion| suspicion.at);
         ends.chain(self.lookups.values().map(|lookup| lookup.again))
             .chain(again)
             .min()
+            .map(|due| now.plus(due.since(mono)))
     }
 
     /// A channel opened: what waits for that member goes at once.
@@ -214,7 +216,7 @@ impl Federation {
             id,
             Ask {
                 asked_at: turn.now,
-                deadline,
+                ends: turn.mono.plus(deadline.since(turn.now)),
                 quorum,
                 quorum_at: None,
                 keys: asked,
@@ -250,7 +252,7 @@ impl Federation {
             pages: after.as_ref().map_or(0, |(_, pages)| *pages),
             after: after.map(|(cursor, _)| cursor),
             attempt: 0,
-            again: turn.now,
+            again: turn.mono,
         };
         self.asker.lookups.insert(id, lookup);
     }
@@ -381,7 +383,7 @@ impl Federation {
             self.open_lookup(turn, ask_id, from, right.to_vec(), None);
         } else if let Some(lookup) = self.asker.lookups.get_mut(&id) {
             lookup.again = turn
-                .now
+                .mono
                 .plus(back_off(lookup.attempt, LOOKUP_RETRY_MS, LOOKUP_RETRY_MS_MAX));
         }
     }
@@ -390,7 +392,11 @@ impl Federation {
     pub(crate) fn pump_questions(&mut self, turn: &mut Turn<'_>) {
         self.look_again(turn);
         loop {
-            let due = self.asker.lookups.iter().filter(|(_, lookup)| lookup.again <= turn.now);
+            let due = self
+                .asker
+                .lookups
+                .iter()
+                .filter(|(_, lookup)| lookup.again <= turn.mono);
             let due: Vec<u64> = due.map(|(id, _)| *id).collect();
             if due.is_empty() {
                 break;
@@ -411,7 +417,7 @@ impl Federation {
             return;
         };
         lookup.again = turn
-            .now
+            .mono
             .plus(back_off(lookup.attempt, LOOKUP_RETRY_MS, LOOKUP_RETRY_MS_MAX));
         lookup.attempt = lookup.attempt.saturating_add(1);
         let (holder, keys, after) = (lookup.holder.clone(), lookup.keys.clone(), lookup.after.clone());
@@ -438,12 +444,12 @@ impl Federation {
             return;
         };
         if settled && ask.quorum_at.is_none() {
-            ask.quorum_at = Some(turn.now);
+            ask.quorum_at = Some(turn.mono);
         } else if !settled {
             ask.quorum_at = None;
         }
-        let waited = ask.quorum_at.is_some_and(|at| turn.now >= at.plus(ANSWER_GRACE_MS));
-        let late = turn.now >= ask.deadline && !self.config.has(Planted::DeadlineIgnored);
+        let waited = ask.quorum_at.is_some_and(|at| turn.mono >= at.plus(ANSWER_GRACE_MS));
+        let late = turn.mono >= ask.ends && !self.config.has(Planted::DeadlineIgnored);
         let done = late || (settled && (waited || exhausted));
         if !done {
             return;

@@ -204,7 +204,7 @@ impl Federation {
         let timers = [
             self.next_chore,
             self.owner.next_timer(),
-            self.asker.next_timer(),
+            self.asker.next_timer(turn.now, turn.mono),
             self.beats.next_timer(),
         ];
         if let Some(next) = timers.into_iter().flatten().min() {
@@ -229,7 +229,7 @@ impl Federation {
         if up {
             self.cut.remove(&org);
             self.owner.hurry(&org, turn.now);
-            self.asker.hurry(&org, turn.now);
+            self.asker.hurry(&org, turn.mono);
         } else if !self.config.has(Planted::LinkDownIgnored) {
             self.cut.insert(org);
         }

@@ -39,7 +39,7 @@ pub(super) struct Suspicion {
 impl Federation {
     /// Asks again for what somebody left out.
     pub(super) fn look_again(&mut self, turn: &mut Turn<'_>) {
-        let now = turn.now;
+        let now = turn.mono;
         self.asker
             .suspects
             .retain(|_, suspicion| !suspicion.looked_again || suspicion.at > now);
@@ -52,7 +52,7 @@ impl Federation {
         }
         if !keys.is_empty() && self.asker.asks.len() < ASKS_OPEN_MAX {
             let id = AskId(OWN_ASK | self.question());
-            self.open_ask(turn, id, keys, now.plus(LOOKUP_RETRY_MS_MAX), true);
+            self.open_ask(turn, id, keys, turn.now.plus(LOOKUP_RETRY_MS_MAX), true);
         }
     }
 
@@ -116,7 +116,7 @@ impl Federation {
             Some(_) => {}
             None if room => {
                 let suspicion = Suspicion {
-                    at: turn.now.plus(OMISSION_AGAIN_MS),
+                    at: turn.mono.plus(OMISSION_AGAIN_MS),
                     looked_again: false,
                     handed: id,
                     holds: false,

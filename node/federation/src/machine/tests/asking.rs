@@ -1,3 +1,4 @@
+use hie_protocol::id::Millis;
 use hie_protocol::message::IndexMessage;
 
 use super::region::{Region, index_key, is_complete, org, signed, texts};
@@ -251,4 +252,20 @@ fn spec_f_limit_a_question_has_limits() {
         why: Decline::Size,
     };
     assert!(region.said.contains(&(1, declined)));
+}
+
+#[test]
+fn a_clock_that_is_set_back_makes_nobody_wait() {
+    let mut region = Region::new(&[0, 1, 2]);
+    region.down.extend([0, 2]);
+    let (id, keys) = (AskId(5), vec![index_key(7)]);
+    let deadline = region.now.plus(2000);
+    region.input(1, Input::Ask { id, keys, deadline });
+    region.now = Millis(region.now.0 - 3_600_000);
+    region.pass(4);
+    let answered = region
+        .said
+        .iter()
+        .any(|(at, effect)| *at == 1 && matches!(effect, Effect::Answer { id: of, .. } if *of == id));
+    assert!(answered);
 }
