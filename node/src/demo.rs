@@ -6,6 +6,8 @@ mod answer;
 mod data;
 mod stage;
 
+pub use data::question;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

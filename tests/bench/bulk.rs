@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use hie_gateway_dialect::dicom::fixture::CtSeries;
 use hie_gateway_dialect::fhir::fixture::{Site, region_population};
-use hie_tests::stage::{CLINICIAN, Outcome, Stage, documents_of};
+use hie_tests::stage::{CLINICIAN, Outcome, SUBJECT, Stage, documents_of};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -32,17 +32,6 @@ const TICKS: f64 = 100.0;
 /// Buffer of the plain processes.
 const BUFFER_BYTES: usize = 256 * 1024;
 const MIB: f64 = 1_048_576.0;
-
-const SUBJECT: [&str; 8] = [
-    "--family",
-    "Okafor",
-    "--given",
-    "Grace",
-    "--birth-date",
-    "1961-03-14",
-    "--sex",
-    "female",
-];
 
 /// One run.
 #[derive(Clone, Copy, Default)]

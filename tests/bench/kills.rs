@@ -10,9 +10,10 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
+use hie::demo::question;
 use hie_gateway_dialect::dicom::fixture::CtSeries;
 use hie_gateway_dialect::fhir::fixture::{FixtureRecord, Site, generate, region_population};
-use hie_tests::stage::{CLINICIAN, CONSENT_OFFICE, DONE, Outcome, PARTIAL, Stage, documents_of, question};
+use hie_tests::stage::{CLINICIAN, CONSENT_OFFICE, DONE, Outcome, PARTIAL, Stage, documents_of};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use hie_gateway_dialect::dicom::fixture::CtSeries;
 use hie_gateway_dialect::fhir::fixture::{Site, region_population};
-use hie_tests::stage::{CLINICIAN, DONE, Outcome, Stage, documents_of};
+use hie_tests::stage::{CLINICIAN, DONE, Outcome, SUBJECT, Stage, documents_of};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -34,17 +34,6 @@ const SAMPLE: Duration = Duration::from_millis(50);
 const GROWTH_KIB_MAX: u64 = 64 * 1024;
 /// Most repetitions of `hie get` until a broken transfer is complete.
 const REPEATS_MAX: usize = 5;
-
-const SUBJECT: [&str; 8] = [
-    "--family",
-    "Okafor",
-    "--given",
-    "Grace",
-    "--birth-date",
-    "1961-03-14",
-    "--sex",
-    "female",
-];
 
 /// SHA-256 of every instance by its UID.
 type Promised = BTreeMap<String, [u8; 32]>;

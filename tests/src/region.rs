@@ -577,6 +577,25 @@ pub struct Region {
 }
 
 impl Region {
+    /// A region of City General, St Anne and North Imaging, each with its records of Grace, and what St Anne got when
+    /// it asked all of them.
+    pub async fn of_three() -> (Self, [Node; 3], Answer) {
+        let region = Self::new().await;
+        let sites = [Site::CityGeneral, Site::StAnne, Site::NorthImaging];
+        let nodes = [
+            region.join(sites[0]).await,
+            region.join(sites[1]).await,
+            region.join(sites[2]).await,
+        ];
+        for (node, site) in nodes.iter().zip(sites) {
+            region.fill(node, site).await;
+        }
+        let whole = |answer: &Answer| answer.complete && answer.givers().len() == 3;
+        let answer = nodes[1].find_until(&grace(), "St Anne asks all", whole).await;
+        nodes[0].find_until(&grace(), "City General asks all", whole).await;
+        (region, nodes, answer)
+    }
+
     /// Makes a region with one token authority and starts its office.
     pub async fn new() -> Self {
         Self::with_tokens(1, 1).await

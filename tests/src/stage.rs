@@ -178,26 +178,17 @@ pub fn documents_of(answer: &[Value], site: Site) -> Vec<Value> {
     documents.and_then(Value::as_array).cloned().unwrap_or_default()
 }
 
-/// The words after `hie find --as` that name a patient as an import showed it.
-#[must_use]
-pub fn question(patient: &Value) -> Vec<String> {
-    let mut words = Vec::new();
-    for (flag, key) in [
-        ("--family", "family"),
-        ("--given", "given"),
-        ("--birth-date", "birth_date"),
-        ("--sex", "sex"),
-    ] {
-        if let Some(text) = patient.get(key).and_then(Value::as_str) {
-            words.extend([flag.to_owned(), text.to_owned()]);
-        }
-    }
-    let identifiers = patient.get("identifiers").and_then(Value::as_array);
-    for identifier in identifiers.into_iter().flatten().filter_map(Value::as_str) {
-        words.extend(["--identifier".to_owned(), identifier.to_owned()]);
-    }
-    words
-}
+/// The words after `hie find --as` that name the patient of the studies.
+pub const SUBJECT: [&str; 8] = [
+    "--family",
+    "Okafor",
+    "--given",
+    "Grace",
+    "--birth-date",
+    "1961-03-14",
+    "--sex",
+    "female",
+];
 
 impl Stage {
     /// Makes a region of fixture sites in `folder`, lets them join and starts them. The first is the token authority.

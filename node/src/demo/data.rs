@@ -17,8 +17,9 @@ use crate::fault::{Exit, Fault, Outcome};
 /// Most parts of one retrieved study.
 pub const PARTS_MAX: usize = 20_000;
 
-/// The question about an imported patient: everything that names her.
-fn question(patient: &Value) -> Vec<String> {
+/// The words after `hie find --as` that name a patient as an import showed it: everything that names her.
+#[must_use]
+pub fn question(patient: &Value) -> Vec<String> {
     let mut words = Vec::new();
     for (flag, key) in [
         ("--family", "family"),

@@ -35,19 +35,7 @@ fn point(home: &Home, address: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn spec_p_suspend_a_suspended_member_is_a_named_gap_until_it_returns() {
-    let region = Region::new().await;
-    let sites = [Site::CityGeneral, Site::StAnne, Site::NorthImaging];
-    let (city, anne, north) = (
-        region.join(sites[0]).await,
-        region.join(sites[1]).await,
-        region.join(sites[2]).await,
-    );
-    for (node, site) in [&city, &anne, &north].into_iter().zip(sites) {
-        region.fill(node, site).await;
-    }
-    let whole = |answer: &hie_tests::region::Answer| answer.complete && answer.givers().len() == 3;
-    let before = anne.find_until(&grace(), "St Anne asks all", whole).await;
-    city.find_until(&grace(), "City General asks all", whole).await;
+    let (region, [city, anne, north], before) = Region::of_three().await;
     let citys = reference(&before.document(Site::CityGeneral.name(), "Discharge summary"));
 
     let org = anne.org.clone();
@@ -80,6 +68,7 @@ async fn spec_p_suspend_a_suspended_member_is_a_named_gap_until_it_returns() {
             back.unwrap();
         })
         .await;
+    let whole = |answer: &hie_tests::region::Answer| answer.complete && answer.givers().len() == 3;
     city.find_until(&grace(), "City General asks all again", whole).await;
     anne.find_until(&grace(), "St Anne asks all again", whole).await;
     anne.get(&citys, asker("haddad"), &region.path("out")).await.done();

@@ -13,19 +13,7 @@ fn names(sites: &[Site]) -> BTreeSet<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revoked_member_is_cut_off_and_forgotten() {
-    let region = Region::new().await;
-    let sites = [Site::CityGeneral, Site::StAnne, Site::NorthImaging];
-    let (city, anne, north) = (
-        region.join(sites[0]).await,
-        region.join(sites[1]).await,
-        region.join(sites[2]).await,
-    );
-    for (node, site) in [&city, &anne, &north].into_iter().zip(sites) {
-        region.fill(node, site).await;
-    }
-    let whole = |answer: &hie_tests::region::Answer| answer.complete && answer.givers().len() == 3;
-    let before = anne.find_until(&grace(), "St Anne asks all", whole).await;
-    city.find_until(&grace(), "City General asks all", whole).await;
+    let (region, [city, anne, north], before) = Region::of_three().await;
     assert_eq!(city.reachable().await, names(&[Site::StAnne, Site::NorthImaging]));
     let citys = reference(&before.document(Site::CityGeneral.name(), "Discharge summary"));
     anne.get(&citys, asker("haddad"), &region.path("before")).await.done();
