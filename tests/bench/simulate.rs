@@ -1,5 +1,5 @@
-//! The simulation at length: `simulate [FROM TO [MINUTES [THREADS]]]` runs the seeds, `simulate planted [SEEDS]` hunts
-//! every planted bug, `simulate clocks [FROM TO]` runs each seed under two settings of all clocks. Prints simulated
+//! The simulation at length: `simulate [FROM TO [MINUTES [THREADS]]]` runs the seeds, `simulate planted [SEEDS [BUG]]`
+//! hunts every planted bug or one, `simulate clocks [FROM TO]` runs each seed under two settings of all clocks. Prints simulated
 //! hours for each second of wall time; ends with 1 when a law does not hold, a replay differs, or a bug is not found.
 
 #![allow(clippy::print_stdout, clippy::expect_used, reason = "a measuring program")]
@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use hie_node_federation::config::Planted;
 use hie_tests::sim::crowd::{in_parallel, processors};
 use hie_tests::sim::oracle::Law;
 use hie_tests::sim::planted::{MASKED, PLANTED, hunt};
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let number = |at: usize| words.get(at).and_then(|word| word.parse().ok());
     let holds = match words.first().map(String::as_str) {
-        Some("planted") => planted(number(1).unwrap_or(HUNT_SEEDS)),
+        Some("planted") => planted(number(1).unwrap_or(HUNT_SEEDS), words.get(2)),
         Some("clocks") => clocks(number(1).unwrap_or(1), number(2).unwrap_or(20)),
         _ => {
             let (from, to) = (number(0).unwrap_or(1), number(1).unwrap_or(SEEDS));
@@ -143,11 +144,15 @@ fn print_speed(hours: f64, took: Duration, threads: usize) {
     println!("speed         {hours:.1} h simulated in {took:.1?} on {threads} threads: {speed:.3} h each second");
 }
 
-fn planted(most: u64) -> bool {
+fn planted(most: u64, only: Option<&String>) -> bool {
     let start = Instant::now();
     let shown = PLANTED.iter().map(|(bug, laws, _)| (*bug, *laws));
-    let bugs: Vec<_> = shown.chain(MASKED).collect();
-    let last = bugs.len() as u64 - 1;
+    let wanted = |bug: &Planted| only.is_none_or(|only| *only == format!("{bug:?}"));
+    let bugs: Vec<_> = shown.chain(MASKED).filter(|(bug, _)| wanted(bug)).collect();
+    let Some(last) = (bugs.len() as u64).checked_sub(1) else {
+        eprintln!("simulate: no bug of that name is planted");
+        return false;
+    };
     let found = in_parallel(0..=last, processors(), |at| {
         let at = usize::try_from(at).expect("a place in the list");
         let (bug, laws) = *bugs.get(at).expect("a place in the list");

@@ -10,7 +10,7 @@ use hie_tests::sim::world::{Report, run, run_shifted, run_until_broken};
 /// Seeds of the clean machine: each ten simulated minutes.
 const SEEDS: u64 = 30;
 /// Last seed within which each planted bug must show.
-const HUNT_SEEDS_MAX: u64 = 60;
+const HUNT_SEEDS_MAX: u64 = 100;
 
 #[test]
 fn spec_f_the_laws_hold_over_every_seed() {
